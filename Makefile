@@ -1,0 +1,44 @@
+# vidgen: every target makes what it needs. 'make help' lists them.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+PYTEST := $(BIN)/python -m pytest -q
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check man golden bench clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(READY)  ## a prompt becomes demo.mp4 and demo.png (contact sheet)
+	$(BIN)/vidgen generate "a red ball bounces on sand ground" --seed 7 --force -o demo.mp4
+	$(BIN)/vidgen contact-sheet demo.mp4 --force -o demo.png
+
+test: $(READY)  ## all tests: the fast ones first, then the slow ones
+	$(PYTEST) -x -n 2 -m "not slow"
+	$(PYTEST) -m "slow"
+
+check: $(READY)  ## format, lint, types and the fast tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(PYTEST) -x -n 2 -m "not slow"
+
+man: $(READY)  ## write the man pages from the command table
+	$(BIN)/python -m vidgen.cli.man man
+
+golden: $(READY)  ## rewrite the expected files of the golden tests (keeps .old beside them)
+	VIDGEN_GOLDEN=rewrite $(PYTEST) tests/golden
+
+bench: $(READY)  ## measure speed as ratios, side by side, and print the table
+	$(BIN)/python -m benchmarks
+
+clean:  ## remove what the targets made
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo.mp4 demo.png
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
