@@ -1,0 +1,50 @@
+"""From a checkpoint to a model folder, without the training loop."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from vidgen.errors import UsageError
+from vidgen.train import checkpoint
+from vidgen.train.recipe import Recipe, section
+from vidgen.train.task import Task, generator, make_task
+
+
+def build(task: Task) -> dict[str, nn.Module]:
+    """The task's networks with initial weights that depend on the recipe's seed only."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator(task.recipe.seed, "build").initial_seed())
+        return task.build()
+
+
+def export(out: str | Path, folder: str | Path) -> None:
+    """Write the averaged weights of the newest checkpoint in `out` as a model folder.
+
+    The folder is replaced when everything is written; a task that exports nothing leaves none.
+    """
+    out, folder = Path(out), Path(folder)
+    saved = checkpoint.checkpoints(out)
+    if not saved:
+        raise UsageError(f"{out}: no checkpoint there", next=f"vidgen train RECIPE --out {out}")
+    recipe = section(Recipe, checkpoint.read_state(saved[-1])["recipe"], where="")
+    task = make_task(recipe)
+    modules = build(task)
+    checkpoint.load_ema(saved[-1], modules)
+    for module in modules.values():
+        module.eval().requires_grad_(False)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        task.export(modules, temporary)
+        if any(temporary.iterdir()):
+            temporary.chmod(0o755)  # mkdtemp makes it private
+            if folder.exists():
+                shutil.rmtree(folder)
+            temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

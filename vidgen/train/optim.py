@@ -1,0 +1,122 @@
+"""Muon for the matrices of the blocks, AdamW for the rest, seen as one optimizer.
+
+Muon (Jordan et al., 2024; torch.optim.Muon) orthogonalizes the momentum of a matrix with five
+Newton–Schulz steps in bfloat16; its rate is scaled by sqrt(max(1, rows / columns)), and weight
+decay is decoupled. It suits hidden matrices only: embeddings, input and output projections,
+norms, biases and convolution kernels go to AdamW.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+
+import torch
+from torch import Tensor, nn
+
+from vidgen.errors import UsageError
+from vidgen.train.distributed import full, like
+from vidgen.train.recipe import Optim, Schedule
+from vidgen.train.task import Modules, trainable
+
+
+def rate(schedule: Schedule, step: int, used: float) -> float:
+    """Factor on the learning rates for step `step` (from 0) when `used` (0…1) of the budget is
+    spent: warm-up × flat, then linear to `final` over the last `decay_fraction`."""
+    warm = min(1.0, (step + 1) / max(1, schedule.warmup_steps))
+    left = 1.0 - min(1.0, max(0.0, used))
+    if schedule.decay_fraction <= 0 or left >= schedule.decay_fraction:
+        return warm
+    return warm * (schedule.final + (1 - schedule.final) * left / schedule.decay_fraction)
+
+
+def is_muon(name: str, owner: nn.Module, p: Tensor, config: Optim) -> bool:
+    """Whether Muon takes the parameter `name` of `owner`: weights of linear layers in blocks."""
+    if config.name != "muon" or p.ndim != 2 or not isinstance(owner, nn.Linear):
+        return False
+    wanted = any(fnmatch.fnmatchcase(name, pattern) for pattern in config.muon_match)
+    return wanted and not any(fnmatch.fnmatchcase(name, pattern) for pattern in config.muon_exclude)
+
+
+class Optimizer:
+    """The optimizers of all trained modules; parameters are named `module.parameter`."""
+
+    def __init__(self, modules: Modules, config: Optim) -> None:
+        muon: dict[str, nn.Parameter] = {}
+        matrices: dict[str, nn.Parameter] = {}
+        vectors: dict[str, nn.Parameter] = {}
+        seen: set[int] = set()
+        for module_name, module in trainable(modules).items():
+            for path, owner in module.named_modules():
+                for leaf, p in owner.named_parameters(recurse=False):
+                    if not p.requires_grad or id(p) in seen:
+                        continue
+                    seen.add(id(p))
+                    name = ".".join(part for part in (module_name, path, leaf) if part)
+                    if is_muon(name, owner, p, config):
+                        muon[name] = p
+                    else:
+                        (matrices if p.ndim >= 2 else vectors)[name] = p
+        if config.name == "muon" and not muon:
+            raise UsageError(
+                "recipe: optim.muon_match matches no linear layer: " + ", ".join(config.muon_match),
+                why="names look like: " + ", ".join(list(matrices)[:4]),
+                next="set optim.name=adamw or optim.muon_match",
+            )
+        self.muon_names = list(muon)
+        self._named = muon | matrices | vectors
+        self._parts: list[torch.optim.Optimizer] = []
+        if muon:
+            self._parts.append(
+                torch.optim.Muon(
+                    list(muon.values()), lr=config.muon_lr, momentum=config.muon_momentum,
+                    weight_decay=config.muon_weight_decay, nesterov=True,
+                )
+            )  # fmt: skip
+        groups = [
+            {"params": list(matrices.values()), "weight_decay": config.weight_decay},
+            {"params": list(vectors.values()), "weight_decay": 0.0},
+        ]
+        if groups := [g for g in groups if g["params"]]:
+            self._parts.append(
+                torch.optim.AdamW(
+                    groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True
+                )
+            )
+        self._part_of = {name: self._parts[0 if name in muon else -1] for name in self._named}
+        for part in self._parts:
+            for group in part.param_groups:
+                group["base_lr"] = group["lr"]
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        return list(self._named.values())
+
+    def set_rate(self, factor: float) -> None:
+        """Multiply every group's own learning rate by `factor`."""
+        for part in self._parts:
+            for group in part.param_groups:
+                group["lr"] = group["base_lr"] * factor
+
+    def step(self) -> None:
+        for part in self._parts:
+            part.step()
+
+    def zero_grad(self) -> None:
+        for part in self._parts:
+            part.zero_grad(set_to_none=True)
+
+    def state(self) -> dict[str, Tensor]:
+        """State tensors as `parameter/key`. Under FSDP all processes must call this."""
+        out: dict[str, Tensor] = {}
+        for name, p in self._named.items():
+            for key, value in self._part_of[name].state.get(p, {}).items():
+                out[f"{name}/{key}"] = full(value)
+        return out
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Take the state that `state` gave, placed as each parameter is placed."""
+        for entry, value in tensors.items():
+            name, _, key = entry.rpartition("/")
+            p = self._named[name]
+            placed = like(value, p) if value.shape == p.shape else value.to(p.device, copy=True)
+            self._part_of[name].state[p][key] = placed
