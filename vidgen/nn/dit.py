@@ -1,0 +1,143 @@
+"""A video diffusion transformer: patch tokens of all frames attend to each other and to text.
+
+Peebles & Xie 2022 (DiT) for the block; PixArt-α's shared modulation; full attention over space and
+time with rotary positions on (seconds, row, column). Text arrives twice: token by token through
+cross-attention, and as one pooled vector added to the embedding of the noise level.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from vidgen.nn.attention import CrossAttention, Probe, SelfAttention
+from vidgen.nn.embed import ScalarEmbedding
+from vidgen.nn.norm import AdaptiveTable, SharedModulation, modulate
+from vidgen.nn.rope import axial_angles, grid_positions
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiTConfig:
+    """Sizes of a `VideoDiT`."""
+
+    channels: int = 8  # of the latents, in and out
+    patch: tuple[int, int, int] = (1, 1, 2)  # frames, rows, columns in one token
+    dim: int = 192
+    depth: int = 6
+    heads: int = 3
+    mlp_ratio: float = 4.0
+    text_dim: int = 128  # of each text token
+    pooled_dim: int = 128  # of the pooled text vector
+    rope_dims: tuple[int, int, int] = (16, 24, 24)  # channels of a head that turn with t, h, w
+    time_scale: float = 2.0  # rotary units in a second: keyframes half a second apart are 1 apart
+
+    def __post_init__(self) -> None:
+        if self.dim % self.heads or sum(self.rope_dims) != self.dim // self.heads:
+            raise ValueError(
+                f"rope_dims {self.rope_dims} must add up to dim/heads = {self.dim}/{self.heads}"
+            )
+        for name in ("patch", "rope_dims"):  # JSON has lists
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+
+class Block(nn.Module):
+    """Self-attention, cross-attention to text, MLP, each on a normalised residual stream."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        dim, hidden = config.dim, int(config.dim * config.mlp_ratio)
+        self.adaln = AdaptiveTable(dim, parts=6)
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
+        self.self_attn = SelfAttention(dim, config.heads)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.cross_attn = CrossAttention(dim, config.text_dim, config.heads)
+        self.norm3 = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
+        self.mlp = nn.Sequential(
+            nn.Linear(dim, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, dim)
+        )
+        # Text adds nothing at the start; the shared modulation already closes the other two gates.
+        nn.init.zeros_(self.cross_attn.out.weight)
+
+    def forward(
+        self,
+        x: Tensor,
+        shared: Tensor,
+        angles: Tensor,
+        text: Tensor,
+        text_mask: Tensor | None,
+        *,
+        bias: Tensor | None = None,
+        probe: Probe | None = None,
+    ) -> Tensor:
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.adaln(shared)  # b d each
+        y = modulate(self.norm1(x), shift1, scale1)
+        x = x + gate1.unsqueeze(1) * self.self_attn(y, angles, bias=bias, probe=probe)
+        x = x + self.cross_attn(self.norm2(x), text, text_mask)
+        y = modulate(self.norm3(x), shift2, scale2)
+        return x + gate2.unsqueeze(1) * self.mlp(y)
+
+
+class VideoDiT(nn.Module):
+    """Noisy latents, a noise level and text → the network's raw output, shaped as the latents."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.config = config
+        values = config.channels * config.patch[0] * config.patch[1] * config.patch[2]
+        self.patch_in = nn.Linear(values, config.dim)
+        self.level_embed = ScalarEmbedding(config.dim)
+        self.pooled_embed = nn.Linear(config.pooled_dim, config.dim)
+        self.modulation = SharedModulation(config.dim, parts=6)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.final_modulation = SharedModulation(config.dim, parts=2)
+        self.final_norm = nn.LayerNorm(config.dim, eps=1e-6, elementwise_affine=False)
+        self.final = nn.Linear(config.dim, values)
+        nn.init.zeros_(self.final.weight)
+        nn.init.zeros_(self.final.bias)
+
+    def forward(
+        self,
+        z: Tensor,
+        t: Tensor,
+        *,
+        text: Tensor,
+        pooled: Tensor,
+        text_mask: Tensor | None = None,
+        times: Tensor | None = None,
+        bias: Tensor | None = None,
+        probe: Probe | None = None,
+    ) -> Tensor:
+        """z `b c t h w`, t `b` (what the prediction tells the network of the level),
+        text `b l d`, pooled `b d`, text_mask `b l` (true = a word), times `b t` seconds
+        (default: half a second apart) → `b c t h w`.
+
+        `bias` and `probe` are handed to the self-attention of every block (see `attend`).
+        """
+        pt, ph, pw = self.config.patch
+        b, _, frames, height, width = z.shape
+        grid = {"t": frames // pt, "h": height // ph, "w": width // pw}
+        if times is None:
+            times = torch.arange(frames, device=z.device, dtype=torch.float32).expand(b, -1) / 2
+        positions = grid_positions(times[:, ::pt] * self.config.time_scale, grid["h"], grid["w"])
+        angles = axial_angles(positions, self.config.rope_dims)  # b n head_dim/2
+
+        tokens = rearrange(
+            z, "b c (t pt) (h ph) (w pw) -> b (t h w) (c pt ph pw)", pt=pt, ph=ph, pw=pw
+        )
+        x = self.patch_in(tokens.to(self.patch_in.weight.dtype))  # b n d
+        cond = self.level_embed(t) + self.pooled_embed(pooled.to(x.dtype))  # b d
+        text = text.to(x.dtype)
+        shared = self.modulation(cond)  # b 6 d
+        for block in self.blocks:
+            x = block(x, shared, angles, text, text_mask, bias=bias, probe=probe)
+        shift, scale = self.final_modulation(cond).unbind(dim=1)
+        out = self.final(modulate(self.final_norm(x), shift, scale))
+        return rearrange(
+            out, "b (t h w) (c pt ph pw) -> b c (t pt) (h ph) (w pw)", **grid, pt=pt, ph=ph, pw=pw
+        )

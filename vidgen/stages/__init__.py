@@ -1,0 +1,1 @@
+"""Stages: records in, records out. They know neither flags nor files nor terminals."""

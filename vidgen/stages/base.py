@@ -1,0 +1,126 @@
+"""What every stage shares: where it computes, whom it tells, and how it groups its work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from vidgen.errors import InputError, UsageError
+from vidgen.io.record import Record
+
+if TYPE_CHECKING:
+    import torch
+
+T = TypeVar("T")
+
+Stage = Callable[[Iterator[Record]], Iterator[Record]]
+
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where and how a stage computes. `auto` picks CUDA, then MPS, then the CPU."""
+
+    device: str = "auto"
+    dtype: str = "auto"  # auto: float32 on a CPU, bfloat16 on CUDA
+    attention: str = "auto"  # a key of vidgen.nn.attention.KERNELS
+    batch_size: int = 4
+    compile: bool = False
+
+    def torch_device(self) -> torch.device:
+        """The device; UsageError if it is not there."""
+        import torch
+
+        name = self.device
+        if name == "auto":
+            if torch.cuda.is_available():
+                return torch.device("cuda")
+            return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        try:
+            device = torch.device(name)
+        except RuntimeError:
+            raise UsageError(
+                f"no device is called `{name}`", next="one of: auto, cpu, cuda, cuda:N, mps"
+            ) from None
+        if device.type == "cuda" and not torch.cuda.is_available():
+            raise UsageError(
+                f"--device {name}: this torch ({torch.__version__}) sees no CUDA device",
+                next="leave --device out to use what there is",
+            )
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            raise UsageError(f"--device {name}: there are {torch.cuda.device_count()} CUDA devices")
+        if device.type == "mps" and not torch.backends.mps.is_available():
+            raise UsageError(f"--device {name}: this torch sees no MPS device")
+        return device
+
+    def torch_dtype(self) -> torch.dtype:
+        """The dtype of weights and activations; solver state is float32 whatever this says."""
+        import torch
+
+        if self.dtype == "auto":
+            return torch.bfloat16 if self.torch_device().type == "cuda" else torch.float32
+        if self.dtype not in DTYPES:
+            raise UsageError(f"--dtype {self.dtype}: choose one of {', '.join(DTYPES)}")
+        return getattr(torch, DTYPES[self.dtype])
+
+    def described(self) -> dict[str, str]:
+        """The log's words for it."""
+        dtype = str(self.torch_dtype()).removeprefix("torch.")
+        return {"device": self.torch_device().type, "dtype": dtype, "attention": self.attention}
+
+
+class Notify(Protocol):
+    """Whom a stage tells what a person may want to know."""
+
+    def warn(self, text: str) -> None: ...
+
+    def step(self, done: int, total: int, unit: str) -> None: ...
+
+
+class Silent:
+    """Tells nobody."""
+
+    def warn(self, text: str) -> None:
+        pass
+
+    def step(self, done: int, total: int, unit: str) -> None:
+        pass
+
+
+def batched(items: Iterable[T], n: int) -> Iterator[list[T]]:
+    """Lists of up to n items; one list in memory at a time."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, n)):
+        yield batch
+
+
+def require_kind(record: Record, kind: str, *, made_by: str) -> None:
+    """InputError unless the record is of this kind."""
+    if record.kind != kind:
+        raise InputError(
+            f"record `{record.id}` holds {record.kind}, this stage takes {kind}",
+            next=f"put `{made_by}` in front of it",
+        )
+
+
+class Loading:
+    """Weights read in the background while upstream still computes: `start()`, then `get()`."""
+
+    def __init__(self, load: Callable[[], T]) -> None:
+        self._load = load
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="vidgen-load")
+        self._future: Future | None = None
+
+    def start(self) -> None:
+        if self._future is None:
+            self._future = self._pool.submit(self._load)
+
+    def get(self):
+        self.start()
+        assert self._future is not None
+        self._pool.shutdown(wait=False)
+        return self._future.result()

@@ -1,0 +1,106 @@
+"""Latents records → frames records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from vidgen.errors import InputError, OutOfMemory
+from vidgen.io import log
+from vidgen.io.record import Record
+from vidgen.nn.autoencoder import VideoAutoencoder
+from vidgen.stages.base import Compute, Loading, Notify, Silent, require_kind
+from vidgen.systems import world
+from vidgen.systems.base import ModelFolder
+
+STAGE = "decode"
+SPENT = ("text.*", "latents")
+CHUNK = 16  # frames decoded at once; smaller when memory runs out
+
+
+def decode(
+    records: Iterable[Record],
+    folder: ModelFolder,
+    *,
+    keep: bool = False,
+    compute: Compute = Compute(),
+    notify: Notify = Silent(),
+) -> Iterator[Record]:
+    """Latents records → records with `frames` `T H W 3` (uint8), cropped to the size that the
+    record names. What decoding spends (text, latents) is dropped unless `keep`.
+
+    Raises InputError for latents of another autoencoder, before any weights are read.
+    """
+    loading = Loading(lambda: world.load_autoencoder(folder))
+    for record in records:
+        require_kind(record, "latents", made_by="vidgen sample-keyframes")
+        require_space(record, folder)
+        frames = _frames(record.torch("latents"), loading.get(), compute, notify)
+        height, width = record.attrs["height"], record.attrs["width"]
+        yield record.replace(
+            kind="frames",
+            tensors={"frames": frames[:, :height, :width].contiguous()},
+            drop=() if keep else SPENT,
+            entry=log.new_entry(
+                STAGE,
+                argv=[STAGE, *(["--keep"] if keep else [])],
+                model=folder.identity("vae"),
+                inputs=[record.digest],
+                **compute.described(),
+            ),
+        )
+
+
+def require_space(record: Record, folder: ModelFolder) -> None:
+    """InputError unless the record's latents are those of the folder's autoencoder."""
+    space = record.attrs.get("latent_space")
+    if space != folder.latent_space:
+        raise InputError(
+            f"record `{record.id}`: latents are in space `{space}`,"
+            f" `{folder.name}` decodes `{folder.latent_space}`",
+            why="another autoencoder made them, and this one would return noise",
+            next="vidgen log FILE   (names the model that made them)",
+        )
+
+
+@torch.inference_mode()
+def _frames(latents: Tensor, vae: VideoAutoencoder, compute: Compute, notify: Notify) -> Tensor:
+    """latents `c t h w` → frames `t h w 3` uint8, in chunks along time.
+
+    The autoencoder works frame by frame, so chunks are exact, and half a chunk is the answer to
+    too little memory.
+    """
+    vae = vae.to(device=compute.torch_device(), dtype=compute.torch_dtype())
+    weight = vae.latents_mean
+    chunk, start, done = CHUNK, 0, []
+    while start < latents.shape[1]:
+        z = latents[None, :, start : start + chunk].to(weight.device, weight.dtype)
+        try:
+            done.append(to_uint8(vae.decode(z)[0]).cpu())
+        except torch.OutOfMemoryError:
+            if chunk == 1:
+                raise OutOfMemory(
+                    f"one frame does not fit in the memory of {weight.device}",
+                    why="the latents are untouched: nothing of the sampling is lost",
+                    next="vidgen decode --device cpu …",
+                ) from None
+            chunk //= 2
+            notify.warn(f"out of memory: decoding {chunk} frames at a time now")
+            continue
+        start += chunk
+        notify.step(min(start, latents.shape[1]), latents.shape[1], "frame")
+    return torch.cat(done)
+
+
+def to_uint8(frames: Tensor) -> Tensor:
+    """frames `3 t h w` in −1…1 → `t h w 3` uint8, rounded and clamped."""
+    pixels = (frames.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
+    return rearrange(pixels, "c t h w -> t h w c")
+
+
+def from_uint8(frames: Tensor) -> Tensor:
+    """frames `t h w 3` uint8 → `3 t h w` float32 in −1…1."""
+    return rearrange(frames.float() / 127.5 - 1, "t h w c -> c t h w")

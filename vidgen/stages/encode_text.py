@@ -1,0 +1,110 @@
+"""Prompts → text records: embeddings of the prompt and of its negative prompt."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from vidgen.io import log
+from vidgen.io.record import Record
+from vidgen.nn.text import TextEmbedding, Tokenizer
+from vidgen.stages.base import Loading, Notify, Silent
+from vidgen.stages.text_cache import TextCache
+from vidgen.systems import world
+from vidgen.systems.base import ModelFolder
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One row of work: what to make, and what it is called through all stages."""
+
+    text: str
+    id: str | None = None  # default: made from the text
+    negative: str = ""
+    seed: int | None = None
+    attrs: dict[str, Any] = field(default_factory=dict)  # passed through to later stages
+
+
+class Names:
+    """Record ids from prompts: readable, and unique in the stream."""
+
+    def __init__(self) -> None:
+        self.taken: set[str] = set()
+
+    def of(self, prompt: Prompt) -> str:
+        base = prompt.id or slug(prompt.text)
+        name, n = base, 1
+        while name in self.taken:
+            n += 1
+            name = f"{base}-{n}"
+        self.taken.add(name)
+        return name
+
+
+def slug(text: str, length: int = 60) -> str:
+    """Lower-case words joined by hyphens, cut at a word: a file name that tells what it shows."""
+    words = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    if len(words) > length:
+        words = words[: length + 1].rpartition("-")[0] or words[:length]
+    return words or "prompt"
+
+
+def encode_text(
+    prompts: Iterable[Prompt],
+    folder: ModelFolder,
+    *,
+    cache: TextCache | None = None,
+    notify: Notify = Silent(),
+) -> Iterator[Record]:
+    """Prompts → one text record each, with `text.embeds` `L D`, `text.mask` `L`, `text.pooled` `D`
+    and the same of the negative prompt (empty = the unconditional branch of guidance).
+
+    Words that the encoder was never taught are named in a warning, as is text past its length.
+    """
+    names, space = Names(), folder.text_encoder
+    tokenizer, tower = world.load_tokenizer(folder), Loading(lambda: world.load_text_tower(folder))
+    for prompt in prompts:
+        _warn_about(prompt.text, tokenizer, folder.name, notify)
+        tensors = {}
+        for text, prefix in ((prompt.text, "text."), (prompt.negative, "text.negative_")):
+            embedding = cache.get(space, text) if cache else None
+            if embedding is None:
+                embedding = tower.get().encode(text)
+                if cache:
+                    cache.put(space, text, embedding)
+            tensors |= _named(embedding, prefix)
+        attrs = {**prompt.attrs, "prompt": prompt.text, "text_encoder": space}
+        if prompt.negative:
+            attrs["negative_prompt"] = prompt.negative
+        if prompt.seed is not None:
+            attrs["seed"] = prompt.seed
+        entry = log.new_entry(
+            "encode-text",
+            argv=["encode-text"],
+            model=folder.identity("text_encoder"),
+            device="cpu",
+            dtype="float32",
+        )
+        yield Record.make("text", names.of(prompt), tensors, attrs, [entry])
+
+
+def _named(embedding: TextEmbedding, prefix: str) -> dict:
+    return {
+        prefix + "embeds": embedding.embeds,
+        prefix + "mask": embedding.mask,
+        prefix + "pooled": embedding.pooled,
+    }
+
+
+def _warn_about(text: str, tokenizer: Tokenizer, model: str, notify: Notify) -> None:
+    if overflow := tokenizer.overflow(text):
+        notify.warn(
+            f"the prompt is {overflow} tokens longer than the {tokenizer.max_length} that"
+            f" `{model}` reads: its end is cut"
+        )
+    if unknown := tokenizer.unknown_words(text):
+        shown = [f"{w} (near: {', '.join(near)})" if near else w for w, near in unknown.items()]
+        more = f" and {len(shown) - 8} more" if len(shown) > 8 else ""
+        notify.warn(f"`{model}` does not know: {'; '.join(shown[:8])}{more}")

@@ -1,0 +1,170 @@
+"""Text records → latents records: the keyframes of a clip, on a sparse time axis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from vidgen.diffusion import guidance
+from vidgen.diffusion.noise import Noise
+from vidgen.diffusion.solvers import SOLVERS
+from vidgen.errors import InputError, UsageError
+from vidgen.io import log
+from vidgen.io.record import Record
+from vidgen.nn import attention
+from vidgen.nn.text import TextEmbedding, pad_text
+from vidgen.stages.base import Compute, Loading, Notify, Silent, batched, require_kind
+from vidgen.systems import world
+from vidgen.systems.base import ModelFolder, Sampler
+
+STAGE = "sample-keyframes"
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the user may set; None means the model's own default."""
+
+    seeds: tuple[int, ...] | None = None  # None: each record's own `seed`, or 0
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    solver: str | None = None
+    shift: float | None = None
+
+    def over(self, sampler: Sampler) -> Sampler:
+        """The model's sampler with the user's choices put over it."""
+        chosen = {
+            "num_inference_steps": self.num_inference_steps,
+            "guidance_scale": self.guidance_scale,
+            "solver": self.solver,
+            "shift": self.shift,
+        }
+        return replace(sampler, **{k: v for k, v in chosen.items() if v is not None})
+
+    def argv(self) -> list[str]:
+        """These choices as canonical flags, for the log."""
+        flags = {
+            "--guidance-scale": self.guidance_scale,
+            "--shift": self.shift,
+            "--solver": self.solver,
+            "--steps": self.num_inference_steps,
+        }
+        return [x for k, v in flags.items() if v is not None for x in (k, str(v))]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One sample to make."""
+
+    record: Record
+    seed: int
+    id: str
+
+
+def sample_keyframes(
+    records: Iterable[Record],
+    folder: ModelFolder,
+    choices: Choices = Choices(),
+    *,
+    compute: Compute = Compute(),
+    notify: Notify = Silent(),
+) -> Iterator[Record]:
+    """Text records → for each record and seed one record with `latents` `C T h w` (float32) and
+    `times` `T` (seconds). The text stays in the record.
+
+    A sample's noise depends on its seed and its text record's id alone. Raises InputError for a
+    record that is no text, or text of another encoder.
+    """
+    sampler = choices.over(folder.sampler)
+    if sampler.solver not in SOLVERS:
+        raise UsageError(f"no solver `{sampler.solver}`", next=f"one of: {', '.join(SOLVERS)}")
+    network = Loading(lambda: world.load_transformer(folder))
+    jobs = _jobs(records, folder, choices)
+    with attention.kernel(compute.attention):
+        for batch in batched(jobs, compute.batch_size):
+            yield from _sample(batch, network, folder, sampler, choices, compute, notify)
+
+
+def _jobs(records: Iterable[Record], folder: ModelFolder, choices: Choices) -> Iterator[_Job]:
+    for record in records:
+        require_kind(record, "text", made_by="vidgen encode-text")
+        encoder = record.attrs.get("text_encoder")
+        if encoder != folder.text_encoder:
+            raise InputError(
+                f"record `{record.id}`: text is encoded by `{encoder}`,"
+                f" `{folder.name}` reads `{folder.text_encoder}`",
+                next=f"vidgen encode-text --model {folder.name} …",
+            )
+        seeds = choices.seeds or (int(record.attrs.get("seed", 0)),)
+        for seed in seeds:
+            name = record.id if len(seeds) == 1 else f"{record.id}-s{seed}"
+            yield _Job(record, seed, name)
+
+
+@torch.inference_mode()
+def _sample(
+    jobs: list[_Job],
+    loading: Loading,
+    folder: ModelFolder,
+    sampler: Sampler,
+    choices: Choices,
+    compute: Compute,
+    notify: Notify,
+) -> Iterator[Record]:
+    device, dtype = compute.torch_device(), compute.torch_dtype()
+    network = loading.get().to(device=device, dtype=dtype)
+    geometry, config = folder.geometry, network.config
+    stride = folder.config("vae")["stride"]
+    shape = (config.channels, geometry.num_frames, geometry.height // stride,
+             geometry.width // stride)  # fmt: skip
+
+    times = torch.tensor(geometry.times, dtype=torch.float64)
+    cond = _cond([j.record for j in jobs], "text.", device)
+    cond["times"] = times.float().expand(len(jobs), -1).to(device)
+    uncond = _cond([j.record for j in jobs], "text.negative_", device)
+    uncond["times"] = cond["times"]
+
+    noise = Noise([(j.seed, j.record.id) for j in jobs], stage=STAGE)
+    levels = world.levels(folder, sampler.num_inference_steps, sampler.shift)
+    denoise = guidance.cfg(world.denoiser(network, folder), uncond, sampler.guidance_scale)
+    z = noise.initial(shape).to(device) * levels[0].sigma
+    for step in SOLVERS[sampler.solver](denoise, z, levels, cond, noise):
+        z = step.z
+        notify.step(step.i + 1, len(levels) - 1, "step")
+
+    for job, latents in zip(jobs, z.float().cpu(), strict=True):
+        yield job.record.replace(
+            kind="latents",
+            id=job.id,
+            tensors={"latents": latents, "times": times},
+            attrs={
+                "latent_space": folder.latent_space,
+                "num_frames": geometry.num_frames,
+                "height": geometry.height,
+                "width": geometry.width,
+                "fps": geometry.fps,
+                "seed": job.seed,
+                "source": job.record.id,
+            },
+            entry=log.new_entry(
+                STAGE,
+                argv=[STAGE, *choices.argv()],
+                model=folder.identity("transformer"),
+                seed=job.seed,
+                inputs=[job.record.digest],
+                **compute.described(),
+            ),
+        )
+
+
+def _cond(records: list[Record], prefix: str, device: torch.device) -> dict[str, Tensor]:
+    """The records' text as one padded batch: the keyword arguments of the network."""
+    texts = [
+        TextEmbedding(
+            r.torch(prefix + "embeds"), r.torch(prefix + "mask").bool(), r.torch(prefix + "pooled")
+        )
+        for r in records
+    ]
+    return {name: x.to(device) for name, x in pad_text(texts).items()}

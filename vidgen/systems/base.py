@@ -1,0 +1,151 @@
+"""Model folders: where a system's weights and settings are, and what they are called.
+
+A folder follows diffusers: `model_index.json` names the components, each in a folder of its own
+with a JSON config and safetensors weights. Everything that can be known without the weights
+(latent space, text encoder, sizes, sampler defaults) is known here without importing torch.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from vidgen.errors import InputError, UsageError
+from vidgen.io import weights
+
+SHIPPED = Path(__file__).parent.parent / "models"
+DEFAULT = "world"
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How a model is sampled unless the user says otherwise (`scheduler/scheduler_config.json`)."""
+
+    prediction: str
+    schedule: str
+    solver: str
+    num_inference_steps: int
+    guidance_scale: float
+    shift: float = 1.0
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What a transformer makes: frames of `height` × `width` at `fps`, in `num_frames` keyframes."""
+
+    num_frames: int
+    height: int
+    width: int
+    fps: float
+
+    @property
+    def times(self) -> list[float]:
+        """Seconds of each keyframe."""
+        return [i / self.fps for i in range(self.num_frames)]
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A model on disk. Components are checked when asked for, so that a folder without a text
+    encoder still decodes."""
+
+    path: Path
+
+    @classmethod
+    def find(cls, name: str | None = None) -> ModelFolder:
+        """A folder's path, a name among the shipped models, or None for the default model."""
+        name = name or DEFAULT
+        for path in (SHIPPED / name, Path(name)):
+            if (path / "model_index.json").is_file():
+                return cls(path.resolve())
+        if Path(name).is_dir():
+            raise InputError(
+                f"{name}: a folder without model_index.json, so not a model",
+                next="vidgen models",
+            )
+        raise UsageError(
+            f"no model called `{name}`",
+            why=f"neither a folder nor one of: {', '.join(shipped_names()) or 'none'}",
+            next="vidgen models",
+        )
+
+    @cached_property
+    def index(self) -> dict[str, Any]:
+        return self._json("model_index.json")
+
+    @property
+    def name(self) -> str:
+        return self.index.get("name", self.path.name)
+
+    @property
+    def system(self) -> str:
+        return self.index.get("system", "world")
+
+    def component(self, name: str) -> Path:
+        """The component's folder; InputError if the model has none."""
+        folder = self.path / name
+        if not (folder / "config.json").is_file() and name != "tokenizer":
+            raise InputError(
+                f"{self.path}: no component `{name}`",
+                why="this stage needs it; other stages may run without",
+                next=f"vidgen models show {self.name}",
+            )
+        return folder
+
+    def config(self, component: str) -> dict[str, Any]:
+        """The component's `config.json`."""
+        self.component(component)
+        return self._json(f"{component}/config.json")
+
+    def weight_files(self, component: str) -> list[Path]:
+        """The component's safetensors files; several when it is sharded."""
+        files = sorted(self.component(component).glob("*.safetensors"))
+        if not files:
+            raise InputError(f"{self.path / component}: no *.safetensors in it")
+        return files
+
+    def sha256(self, component: str) -> str:
+        """One hash for the component's weights, remembered between runs."""
+        return weights.combined_sha256(self.weight_files(component))
+
+    def identity(self, component: str) -> dict[str, str]:
+        """What the log says of a component: its model's name and its weights' hash."""
+        return {"name": f"{self.name}/{component}", "sha256": self.sha256(component)}
+
+    @cached_property
+    def latent_space(self) -> str:
+        """The name of this autoencoder's latents: its config and weights, hashed."""
+        return weights.content_id(f"{self.name}-vae", self.config("vae"), self.sha256("vae"))
+
+    @cached_property
+    def text_encoder(self) -> str:
+        """The name of this text encoder's vectors."""
+        config, digest = self.config("text_encoder"), self.sha256("text_encoder")
+        return weights.content_id(f"{self.name}-text", config, digest)
+
+    @cached_property
+    def sampler(self) -> Sampler:
+        settings = self._json("scheduler/scheduler_config.json")
+        known = Sampler.__dataclass_fields__
+        return Sampler(**{k: v for k, v in settings.items() if k in known})
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        return Geometry(**self.config("transformer")["sample"])
+
+    def _json(self, relative: str) -> dict[str, Any]:
+        path = self.path / relative
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise InputError(f"{path}: missing from the model folder") from None
+        except json.JSONDecodeError as e:
+            raise InputError(f"{path}: not JSON: {e}") from None
+
+
+def shipped_names() -> list[str]:
+    """Models that come with the package."""
+    return sorted(p.parent.name for p in SHIPPED.glob("*/model_index.json"))

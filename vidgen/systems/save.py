@@ -1,0 +1,57 @@
+"""Writing model folders: one component, and the index that binds them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+CLASSES = {
+    "text_encoder": ["transformers", "BertModel"],
+    "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
+    "transformer": ["vidgen", "VideoDiT"],
+    "vae": ["vidgen", "VideoAutoencoder"],
+    "scheduler": ["vidgen", "Sampler"],
+}
+
+
+def write_component(
+    folder: Path,
+    config: dict[str, Any],
+    module: nn.Module,
+    *,
+    dtype: torch.dtype = torch.bfloat16,
+    filename: str = "diffusion_pytorch_model.safetensors",
+) -> None:
+    """`config.json` and the module's weights in `dtype`; its buffers keep theirs."""
+    parameters = {name for name, _ in module.named_parameters()}
+    state = {
+        name: (x.to(dtype) if name in parameters else x).detach().cpu().contiguous()
+        for name, x in module.state_dict().items()
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "config.json", config)
+    save_file(state, folder / filename)
+
+
+def write_index(folder: Path, name: str, system: str, components: list[str]) -> None:
+    """`model_index.json`, last of all: a folder without it is not a model yet."""
+    index: dict[str, Any] = {"_class_name": "VidgenModel", "name": name, "system": system}
+    write_json(folder / "model_index.json", index | {c: CLASSES[c] for c in components})
+
+
+def copy_component(source: Path, target: Path) -> None:
+    """The same bytes under another model: latent space and text encoder stay what they were."""
+    if target.exists():
+        shutil.rmtree(target)
+    shutil.copytree(source, target)
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")

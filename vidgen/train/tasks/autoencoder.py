@@ -1,0 +1,141 @@
+"""Train the autoencoder: single frames of the world, at several sizes, reconstructed.
+
+Loss = L1 + squared error + L1 of neighbour differences (edges), plus a pull of the latents towards
+zero mean and unit variance per channel. A little noise on the latents makes the decoder forgive
+what a sampler will get slightly wrong.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from vidgen.io.image import write_png
+from vidgen.nn.autoencoder import AutoencoderConfig, VideoAutoencoder
+from vidgen.systems.save import write_component
+from vidgen.train.recipe import section
+from vidgen.train.task import Modules, Task, generator, share
+from vidgen.world.render import render
+from vidgen.world.scene import VALIDATION_SEEDS, sample_scene
+
+
+@dataclass(frozen=True)
+class Data:
+    """Frames to reconstruct."""
+
+    level: str = "basic"  # of the world
+    # One size (height, width) a step, in turn; a larger one has fewer frames, equal in pixels.
+    sizes: tuple[tuple[int, int], ...] = ((40, 64), (40, 64), (40, 64), (80, 128))
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Weights of the terms beside L1."""
+
+    squared: float = 1.0
+    edges: float = 0.5
+    moments: float = 0.01
+    latent_noise: float = 0.05
+
+
+class AutoencoderTask(Task):
+    """`model` is an `AutoencoderConfig`; one sample is one frame."""
+
+    name = "autoencoder"
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.config = section(AutoencoderConfig, self.recipe.model, where="model")
+        self.data = section(Data, self.recipe.data, where="data")
+        self.weights = section(Loss, self.recipe.loss, where="loss")
+
+    def build(self) -> dict[str, torch.nn.Module]:
+        vae = VideoAutoencoder(self.config).to(memory_format=torch.channels_last)
+        return {"vae": vae}
+
+    def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
+        height, width = self.data.sizes[step % len(self.data.sizes)]
+        rows = share(self.recipe.batch_size, rank, world)
+        area = height * width / (self.data.sizes[0][0] * self.data.sizes[0][1])
+        count = max(2, round(len(rows) / area))
+        # Two moments of each scene: rendering a scene twice costs less than two scenes.
+        draw = generator(self.recipe.seed, "times", step, rank)
+        times = (torch.rand(2, generator=draw, dtype=torch.float64) * 2).tolist()
+        first = (step * world + rank) * self.recipe.batch_size
+        frames = self._render(range(first, first + count // 2), times, height, width)
+        return {"frames": rearrange(frames, "b t h w c -> (b t) c 1 h w")}
+
+    def _render(self, seeds: range, times: list[float], height: int, width: int) -> Tensor:
+        scenes = [sample_scene(seed, level=self.data.level) for seed in seeds]
+        return render(scenes, times=times, height=height, width=width).frames  # b t h w 3
+
+    def loss(
+        self, modules: Modules, batch: dict[str, Tensor], generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor | float]]:
+        frames = batch["frames"].float() / 127.5 - 1  # b 3 1 h w
+        vae = modules["vae"]
+        latents = vae.encode(frames).float()
+        noise = torch.randn(latents.shape, generator=generator, device=latents.device)
+        made = vae.decode(latents + self.weights.latent_noise * noise).float()
+        error = made - frames
+        mean = latents.mean(dim=(0, 2, 3, 4))
+        std = latents.std(dim=(0, 2, 3, 4))
+        edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+        squared = error.square().mean()
+        loss = (
+            error.abs().mean()
+            + self.weights.squared * squared
+            + self.weights.edges * edges
+            + self.weights.moments * (mean.square() + (std - 1).square()).mean()
+        )
+        return loss, {"psnr": -10 * (squared.detach() / 4).log10(), "latent_std": std.mean()}
+
+    @torch.no_grad()
+    def evaluate(self, modules: Modules, step: int) -> dict[str, float]:
+        """Peak signal-to-noise ratio on validation scenes, in dB, clamped and rounded frames."""
+        scores = {}
+        for height, width in sorted(set(self.data.sizes)):
+            frames, made = self._reconstruct(modules, 32, height, width)
+            squared = (frames.float() - made.float()).square().mean(dim=(1, 2, 3, 4))
+            scores[f"psnr_{height}x{width}"] = float(
+                (10 * (255**2 / squared.clamp(min=1e-6)).log10()).mean()
+            )
+        return scores
+
+    def sample_sheet(self, modules: Modules, path: Path) -> None:
+        """Rows of frames, with what the autoencoder makes of them beneath."""
+        frames, made = self._reconstruct(modules, 8, *self.data.sizes[-1])
+        rows = torch.stack((frames[:, 0], made[:, 0]))  # two b h w c
+        sheet = rearrange(rows, "two (r b) h w c -> (r two h) (b w) c", r=2)
+        write_png(path, sheet.numpy())
+
+    @torch.no_grad()
+    def _reconstruct(
+        self, modules: Modules, count: int, height: int, width: int
+    ) -> tuple[Tensor, Tensor]:
+        seeds = range(VALIDATION_SEEDS.start, VALIDATION_SEEDS.start + count)
+        frames = self._render(seeds, [0.75], height, width)  # b 1 h w 3
+        x = rearrange(frames.to(self.device).float() / 127.5 - 1, "b t h w c -> b c t h w")
+        vae = modules["vae"]
+        made = vae.decode(vae.encode(x)).float().clamp(-1, 1)
+        pixels = ((made + 1) * 127.5).round().to(torch.uint8).cpu()
+        return frames.cpu(), rearrange(pixels, "b c t h w -> b t h w c")
+
+    @torch.no_grad()
+    def export(self, modules: Modules, folder: Path) -> None:
+        """Measure the latents' mean and spread on training scenes, and write `vae/`."""
+        vae = modules["vae"].float()
+        for p in vae.parameters():  # as they will be read back
+            p.copy_(p.to(torch.bfloat16).float())
+        vae.latents_mean.zero_()
+        vae.latents_std.fill_(1)
+        frames = self._render(range(256), [0.0, 1.0, 2.0], *self.data.sizes[0])
+        latents = vae.encode(rearrange(frames.float() / 127.5 - 1, "b t h w c -> b c t h w"))
+        vae.latents_mean.copy_(latents.mean(dim=(0, 2, 3, 4)))
+        vae.latents_std.copy_(latents.std(dim=(0, 2, 3, 4)))
+        config = {"_class_name": "VideoAutoencoder", "stride": self.config.stride}
+        write_component(folder / "vae", config | self.config.to_dict(), vae)

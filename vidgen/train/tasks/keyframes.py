@@ -1,0 +1,209 @@
+"""Train the keyframe transformer: rectified flow on cached latents, conditioned on captions.
+
+Each time a clip comes by it is captioned anew: other synonyms, other order, parts left out. One
+caption in ten is empty, which makes the unconditional branch of guidance.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vidgen.diffusion import guidance, losses
+from vidgen.diffusion.level import Level
+from vidgen.diffusion.noise import Noise
+from vidgen.diffusion.prediction import PREDICTIONS, denoiser
+from vidgen.diffusion.schedules import linear_flow
+from vidgen.diffusion.solvers import SOLVERS
+from vidgen.io.image import contact_sheet, write_png
+from vidgen.nn.autoencoder import VideoAutoencoder
+from vidgen.nn.dit import DiTConfig, VideoDiT
+from vidgen.nn.text import TextTower
+from vidgen.systems import save, world
+from vidgen.systems.base import Geometry, ModelFolder, Sampler
+from vidgen.train.recipe import section
+from vidgen.train.task import Modules, Task, generator, share
+from vidgen.train.tasks.latents import cached_latents, encode_scenes
+from vidgen.world.captions import caption
+from vidgen.world.scene import VALIDATION_SEEDS, sample_scene
+
+FLOW = PREDICTIONS["flow"]()
+
+
+@dataclass(frozen=True)
+class Data:
+    """Clips, and the parts of the model that are already trained."""
+
+    vae: str  # a folder that holds `vae/`
+    text: str  # a folder that holds `text_encoder/` and `tokenizer/`
+    cache: str = "runs/cache"
+    num: int = 65_536  # clips rendered once; they come by again after that
+    level: str = "basic"  # of the world
+    drop_caption: float = 0.1
+    num_frames: int = 5
+    height: int = 40
+    width: int = 64
+    fps: float = 2.0
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Distribution of the noise level: t = sigmoid(N(mean, std)) (Esser et al. 2024, §3.1)."""
+
+    t_mean: float = 0.4
+    t_std: float = 1.0
+
+
+class KeyframesTask(Task):
+    """`model` is a `DiTConfig`; one sample is the keyframes of one clip."""
+
+    name = "keyframes"
+    sampler = Sampler("flow", "linear_flow", "euler", 20, 2.5, shift=3.0)
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.config = section(DiTConfig, self.recipe.model, where="model")
+        self.data = section(Data, self.recipe.data, where="data")
+        self.weights = section(Loss, self.recipe.loss, where="loss")
+        self.vae_folder = ModelFolder(Path(self.data.vae))
+        self.text_folder = ModelFolder(Path(self.data.text))
+        self.geometry = Geometry(
+            self.data.num_frames, self.data.height, self.data.width, self.data.fps
+        )
+        self.tokenizer = world.load_tokenizer(self.text_folder)
+        self.pad = self.tokenizer.fast.token_to_id("[PAD]")
+
+    def build(self) -> dict[str, torch.nn.Module]:
+        vae = world.load_autoencoder(self.vae_folder).float()
+        tower = world.load_text_tower(self.text_folder)
+        return {"transformer": VideoDiT(self.config), "tower": tower, "vae": vae}
+
+    def prepare(self, modules: Modules, say) -> None:
+        vae = modules["vae"]
+        assert isinstance(vae, VideoAutoencoder)
+        folder = Path(self.data.cache) / self.vae_folder.latent_space.replace("@", "-")
+        kept = {"level": self.data.level, "geometry": self.geometry, "device": self.device}
+        self.latents = cached_latents(folder, self.data.num, vae, say=say, **kept)
+        start = VALIDATION_SEEDS.start
+        self.held_seeds = range(start, start + 256)
+        self.held_latents = torch.cat(
+            [
+                encode_scenes(
+                    self.held_seeds[i : i + 64], vae, self.data.level, self.geometry, self.device
+                )
+                for i in range(0, 256, 64)
+            ]
+        )
+
+    def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
+        size = self.recipe.batch_size
+        rows = [self._index(step * size + row) for row in share(size, rank, world)]
+        draw = random.Random(f"{self.recipe.seed}/{step}/{rank}")
+        captions = []
+        for row in rows:
+            text = caption(sample_scene(row, level=self.data.level), draw)
+            captions.append("" if draw.random() < self.data.drop_caption else text)
+        return {"latents": self.latents[rows], **self.tokens(captions)}
+
+    def _index(self, n: int) -> int:
+        """The n-th sample of the run: every clip once an epoch, in that epoch's own order."""
+        epoch, place = divmod(n, self.data.num)
+        if epoch != getattr(self, "_epoch", None):
+            self._epoch = epoch
+            draw = generator(self.recipe.seed, "epoch", epoch)
+            self._order = torch.randperm(self.data.num, generator=draw).tolist()
+        return self._order[place]
+
+    def tokens(self, captions: list[str]) -> dict[str, Tensor]:
+        """Token numbers `b l`, padded to the longest."""
+        ids = [torch.tensor(self.tokenizer(text)) for text in captions]
+        return {
+            "ids": torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=self.pad)
+        }
+
+    def cond(self, modules: Modules, ids: Tensor) -> dict[str, Tensor]:
+        """What `VideoDiT` takes beside z and t."""
+        tower = modules["tower"]
+        assert isinstance(tower, TextTower)
+        mask = ids != self.pad
+        with torch.no_grad():
+            out = tower.encoder(input_ids=ids, attention_mask=mask.long())
+        times = torch.tensor(self.geometry.times, device=ids.device).expand(len(ids), -1)
+        return {
+            "text": out.last_hidden_state.float(),
+            "text_mask": mask,
+            "pooled": out.pooler_output.float(),
+            "times": times,
+        }
+
+    def loss(
+        self, modules: Modules, batch: dict[str, Tensor], generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor | float]]:
+        x0 = batch["latents"].float()
+        level = losses.logit_normal_flow(
+            len(x0), mean=self.weights.t_mean, std=self.weights.t_std, generator=generator
+        )
+        return self._flow_loss(modules, x0, batch["ids"], level, generator), {}
+
+    def _flow_loss(
+        self, modules: Modules, x0: Tensor, ids: Tensor, level: Level, draw: torch.Generator
+    ) -> Tensor:
+        network = modules["transformer"]
+        eps = torch.randn(x0.shape, generator=draw, device=x0.device)
+
+        def raw(z: Tensor, t: Tensor, cond: dict[str, Tensor]) -> Tensor:
+            return network(z, t, **cond)
+
+        cond = self.cond(modules, ids)
+        return losses.training_loss(raw, FLOW, x0, cond, level, eps).mean()
+
+    @torch.no_grad()
+    def evaluate(self, modules: Modules, step: int) -> dict[str, float]:
+        """The training loss on held-out clips with full captions: same noise every time."""
+        draw = generator(0, "validation", device=self.device)
+        texts = [caption(sample_scene(s, level=self.data.level)) for s in self.held_seeds]
+        ids = self.tokens(texts)["ids"].to(self.device)
+        x0 = self.held_latents.to(self.device)
+        level = losses.logit_normal_flow(
+            len(x0), mean=self.weights.t_mean, std=self.weights.t_std, generator=draw
+        )
+        return {"val_loss": float(self._flow_loss(modules, x0, ids, level, draw))}
+
+    @torch.no_grad()
+    def sample_sheet(self, modules: Modules, path: Path) -> None:
+        """Sixteen validation prompts, sampled and decoded."""
+        seeds = self.held_seeds[:16]
+        prompts = [caption(sample_scene(s, level=self.data.level)) for s in seeds]
+        cond = self.cond(modules, self.tokens(prompts)["ids"].to(self.device))
+        uncond = self.cond(modules, self.tokens([""] * len(prompts))["ids"].to(self.device))
+        network, vae = modules["transformer"], modules["vae"]
+        assert isinstance(vae, VideoAutoencoder)
+
+        def raw(z: Tensor, t: Tensor, cond: dict[str, Tensor]) -> Tensor:
+            return network(z, t, **cond)
+
+        noise = Noise([(seed, str(seed)) for seed in seeds], stage="sample-sheet")
+        z = noise.initial(tuple(self.held_latents.shape[1:])).to(self.device)
+        levels = linear_flow(self.sampler.num_inference_steps, shift=self.sampler.shift)
+        denoise = guidance.cfg(denoiser(raw, FLOW), uncond, self.sampler.guidance_scale)
+        for step in SOLVERS[self.sampler.solver](denoise, z, levels, cond, noise):
+            z = step.z
+        frames = ((vae.decode(z).float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+        clips = [f.permute(1, 2, 3, 0).cpu().numpy() for f in frames]
+        write_png(path, contact_sheet(clips, prompts, columns=2))
+
+    def export(self, modules: Modules, folder: Path) -> None:
+        """A whole model: the transformer, and the parts it was trained with, byte for byte."""
+        config = {"_class_name": "VideoDiT", **self.config.to_dict()}
+        config["sample"] = asdict(self.geometry)
+        save.write_component(folder / "transformer", config, modules["transformer"])
+        save.copy_component(self.vae_folder.path / "vae", folder / "vae")
+        for part in ("text_encoder", "tokenizer"):
+            save.copy_component(self.text_folder.path / part, folder / part)
+        save.write_json(folder / "scheduler" / "scheduler_config.json", asdict(self.sampler))
+        parts = ["text_encoder", "tokenizer", "transformer", "vae", "scheduler"]
+        save.write_index(folder, "world", "world", parts)

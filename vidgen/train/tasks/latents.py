@@ -1,0 +1,71 @@
+"""Clips rendered and encoded once, kept on disk: training then reads instead of rendering.
+
+Shards are named for the latent space they are in, written whole or not at all, and only the
+missing ones are made; a cache of more clips contains the cache of fewer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from vidgen.io.files import atomic_write
+from vidgen.nn.autoencoder import VideoAutoencoder
+from vidgen.systems.base import Geometry
+from vidgen.world.render import render
+from vidgen.world.scene import sample_scene
+
+SHARD = 1024
+CHUNK = 64
+
+
+def cached_latents(
+    folder: Path,
+    num: int,
+    vae: VideoAutoencoder,
+    *,
+    level: str,
+    geometry: Geometry,
+    device: torch.device,
+    say: Callable[[str], None],
+) -> Tensor:
+    """Latents of the training scenes 0 … num−1 → `num c t h w` in bfloat16, on the CPU."""
+    shards = []
+    for first in range(0, num, SHARD):
+        path = folder / f"{level}-{first:08d}.safetensors"
+        if not path.is_file():
+            seeds = range(first, first + SHARD)
+            latents = torch.cat(
+                [
+                    encode_scenes(seeds[i : i + CHUNK], vae, level, geometry, device)
+                    for i in range(0, SHARD, CHUNK)
+                ]
+            )
+            folder.mkdir(parents=True, exist_ok=True)
+            with atomic_write(path, force=True) as f:
+                f.write(save({"latents": latents.to(torch.bfloat16).contiguous()}))
+            say(f"rendered and encoded {first + SHARD} of {num} clips")
+        shards.append(load_file(path)["latents"])
+    return torch.cat(shards)[:num]
+
+
+@torch.no_grad()
+def encode_scenes(
+    seeds: range, vae: VideoAutoencoder, level: str, geometry: Geometry, device: torch.device
+) -> Tensor:
+    """Latents of the keyframes of these scenes, `b c t h w`, float32, on the CPU."""
+    scenes = [sample_scene(seed, level=level) for seed in seeds]
+    made = render(
+        scenes,
+        times=geometry.times,
+        height=geometry.height,
+        width=geometry.width,
+        device=str(device),
+    )
+    frames = rearrange(made.frames.float() / 127.5 - 1, "b t h w c -> b c t h w")
+    return vae.encode(frames.to(device)).float().cpu()
