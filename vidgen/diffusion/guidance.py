@@ -1,0 +1,211 @@
+"""Guidance: a denoiser made of denoisers. It never lives in a network or in a solver.
+
+    contrast            x0 + sum of w_k (x0 - x0 under condition k): what the next three are made of
+    cfg                 classifier-free guidance
+    dynamic_cfg         its scale rises over the steps (CogVideoX)
+    separate            one scale for each of several conditions (AC3D: text and camera)
+    autoguide           away from a weaker model
+    only_between        only at some noise levels
+    oscillate           two denoisers in turn (Imagen Video, Snap Video)
+    dynamic_threshold   clip x0 where guidance overshoots (Imagen)
+    reconstruction      towards frames that are known (Video Diffusion Models)
+
+A scale of 1 means off, always, and then costs nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vidgen.diffusion.cond import Cond, cat
+from vidgen.diffusion.level import Level, Levels, expand
+from vidgen.diffusion.prediction import Denoiser
+
+Weight = float | Callable[[Level], Tensor]  # a number, or (b,) of the level
+
+
+def contrast(
+    denoise: Denoiser,
+    terms: Sequence[tuple[Any, Weight]],
+    *,
+    batched: bool = True,
+    rescaled: float = 0.0,
+) -> Denoiser:
+    """x0 = full + sum over (cond_k, w_k) of w_k (full - denoise(z, cond_k)).
+
+    terms     a condition that lacks something, and how far to go away from what it gives;
+              those of weight 0 are left out, and with none left this is `denoise` itself
+    batched   all branches in one call, which needs conditions that `cat` can join; or a call each
+    rescaled  Lin et al. 2023, Sec. 3.4: how far to bring each sample's spread back, 0 to 1
+    """
+    terms = [(cond, w) for cond, w in terms if callable(w) or w != 0]
+    if not terms:
+        return denoise
+
+    def guided(z: Tensor, level: Level, cond: Any) -> Tensor:
+        full, *others = branches(denoise, z, level, [cond, *(c for c, _ in terms)], batched)
+        x0 = full
+        for (_, w), other in zip(terms, others, strict=True):
+            x0 = x0 + (expand(w(level), z) if callable(w) else w) * (full - other)
+        return rescale(x0, full, rescaled) if rescaled else x0
+
+    return guided
+
+
+def branches(
+    denoise: Denoiser, z: Tensor, level: Level, conds: Sequence[Any], batched: bool
+) -> Sequence[Tensor]:
+    """denoise(z, level, cond) for each condition, in one call or in several."""
+    if not batched:
+        return [denoise(z, level, cond) for cond in conds]
+    k = len(conds)
+    levels = Level(*(torch.cat([x] * k) for x in level.on(z)))
+    return denoise(torch.cat([z] * k), levels, cat(*conds)).chunk(k)
+
+
+def cfg(
+    denoise: Denoiser,
+    uncond: Cond,
+    scale: float,
+    *,
+    batched: bool = True,
+    rescaled: float = 0.0,
+) -> Denoiser:
+    """Classifier-free guidance (Ho and Salimans 2022): x0 = u + scale (c - u).
+
+    Papers that write (1 + w) c - w u mean scale = 1 + w.
+    """
+    return contrast(denoise, [(uncond, scale - 1)], batched=batched, rescaled=rescaled)
+
+
+def dynamic_cfg(
+    denoise: Denoiser,
+    uncond: Cond,
+    scale: float,
+    num_inference_steps: int,
+    *,
+    batched: bool = True,
+) -> Denoiser:
+    """CogVideoX's: scale_t = 1 + scale (1 - cos(pi ((N - t) / N)^5)) / 2.
+
+    N is the number of steps but t the training timestep up to 999, as in the released code; the
+    ratio is far outside [0, 1], and the scale jumps about rather than rises. Kept as it is.
+    """
+
+    def beyond_one(level: Level) -> Tensor:
+        n = num_inference_steps
+        # Python floats: the cosine of numbers near 1e7 has no digits left in float32.
+        angles = [math.pi * ((n - t) / n) ** 5 for t in level.t.tolist()]
+        return torch.tensor([scale * (1 - math.cos(a)) / 2 for a in angles], dtype=torch.float32)
+
+    return contrast(denoise, [(uncond, beyond_one)], batched=batched)
+
+
+def separate(
+    denoise: Denoiser, *without: tuple[Cond, float], batched: bool = True, rescaled: float = 0.0
+) -> Denoiser:
+    """A scale for each condition: `separate(d, (no_text, 6.0), (no_camera, 4.0))`.
+
+    AC3D (Bahmani et al. 2024): (1 + w_y + w_c) x0(text, camera) - w_y x0(camera) - w_c x0(text),
+    with w = scale - 1. Each pair is the condition with one thing taken away, and its scale.
+    """
+    terms = [(cond, scale - 1) for cond, scale in without]
+    return contrast(denoise, terms, batched=batched, rescaled=rescaled)
+
+
+def autoguide(denoise: Denoiser, weak: Denoiser, scale: float) -> Denoiser:
+    """Away from a weaker version of the model (Karras et al. 2024): weak + scale (x0 - weak)."""
+    if scale == 1:
+        return denoise
+
+    def guided(z: Tensor, level: Level, cond: Any) -> Tensor:
+        x0 = denoise(z, level, cond)
+        return x0 + (scale - 1) * (x0 - weak(z, level, cond))
+
+    return guided
+
+
+def only_between(guided: Denoiser, plain: Denoiser, low: float, high: float) -> Denoiser:
+    """`guided` where low < sigma <= high, else `plain` (Kynkäänniemi et al. 2024)."""
+
+    def denoise(z: Tensor, level: Level, cond: Any) -> Tensor:
+        inside = (low < level.sigma) & (level.sigma <= high)
+        if inside.all():
+            return guided(z, level, cond)
+        if not inside.any():
+            return plain(z, level, cond)
+        return torch.where(expand(inside, z) > 0, guided(z, level, cond), plain(z, level, cond))
+
+    return denoise
+
+
+def oscillate(high: Denoiser, low: Denoiser, levels: Levels, hold: int) -> Denoiser:
+    """`high` for the first `hold` steps, then `low` and `high` in turn (Imagen Video).
+
+    The step is recognized by its level, so there is nothing to count and resuming changes nothing.
+    Neither Imagen Video nor Snap Video publishes its pattern: that `low` comes first is our guess.
+    """
+    times = torch.stack([level.t.flatten()[0] for level in levels])
+
+    def denoise(z: Tensor, level: Level, cond: Any) -> Tensor:
+        i = int((times - level.t.flatten()[0].to(times)).abs().argmin())
+        return (low if i >= hold and (i - hold) % 2 == 0 else high)(z, level, cond)
+
+    return denoise
+
+
+def rescale(x0: Tensor, like: Tensor, amount: float) -> Tensor:
+    """Each sample of x0 with its standard deviation moved towards that of `like`, by `amount`.
+
+    Lin et al. 2023, Sec. 3.4 (`amount` is their phi), applied to x0.
+    """
+    axes = tuple(range(1, x0.ndim))
+    factor = like.std(axes, keepdim=True) / x0.std(axes, keepdim=True)
+    return x0 * (1 + amount * (factor - 1))
+
+
+def dynamic_threshold(
+    denoise: Denoiser, percentile: float = 0.995, *, limit: float = 1.0
+) -> Denoiser:
+    """Imagen's dynamic thresholding (Saharia et al. 2022, Sec. 2.3), for data within +-limit.
+
+    With s the percentile of |x0| of a sample, and s > limit: clip to +-s, and scale s to the limit.
+    """
+
+    def thresholded(z: Tensor, level: Level, cond: Any) -> Tensor:
+        x0 = denoise(z, level, cond)
+        # Sorted by hand: torch.quantile takes no more than 16 million numbers.
+        size = x0.abs().flatten(1).sort(dim=1).values
+        place = percentile * (size.shape[1] - 1)
+        below, above = size[:, math.floor(place)], size[:, math.ceil(place)]
+        s = expand(torch.lerp(below, above, place % 1).clamp(min=limit), x0)
+        return x0.clamp(-s, s) * (limit / s)
+
+    return thresholded
+
+
+def reconstruction(denoise: Denoiser, known: Tensor, mask: Tensor, weight: float = 1.0) -> Denoiser:
+    """Reconstruction guidance (Ho et al. 2022, Video Diffusion Models, Eq. 7).
+
+    known  (b, ...) clean values, wherever mask is true; mask broadcasts against z
+    x0 of the known part is what is known; of the rest, it takes a step that makes the network's
+    own estimate of the known part agree: x0 - (weight alpha / 2) grad_z |known - x0|^2.
+
+    It needs a backward pass through the network at each call.
+    """
+
+    def guided(z: Tensor, level: Level, cond: Any) -> Tensor:
+        with torch.enable_grad():
+            z = z.detach().requires_grad_()
+            x0 = denoise(z, level, cond)
+            error = torch.where(mask, known - x0, 0).square().sum()
+            (gradient,) = torch.autograd.grad(error, z)
+        x0 = x0.detach() - expand(weight / 2 * level.alpha, z) * gradient
+        return torch.where(mask, known, x0)
+
+    return guided

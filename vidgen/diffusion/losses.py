@@ -1,0 +1,61 @@
+"""The training loss, and the distributions of noise levels to train on.
+
+The loss takes its target and its weight from the prediction, so that training and sampling cannot
+disagree about what the network's output means.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from vidgen.diffusion.level import Level, expand, noised
+from vidgen.diffusion.prediction import Network, Prediction
+
+
+def training_loss(
+    network: Network, prediction: Prediction, x0: Tensor, cond: Any, level: Level, eps: Tensor
+) -> Tensor:
+    """Weighted mean squared error of the network's output, one number for each sample: (b,).
+
+    x0, eps: (b, ...); level: (b,). Call it under autocast if the network should run in bfloat16;
+    the error itself is float32.
+    """
+    level = level.on(x0)
+    z = noised(x0, eps, level)
+    scaled, t = prediction.inputs(z, level)
+    error = network(scaled, t, cond).float() - prediction.target(x0, eps, level)
+    return (expand(prediction.weight(level), error) * error**2).flatten(1).mean(1)
+
+
+def logit_normal_flow(
+    b: int, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None
+) -> Level:
+    """Flow levels with logit(t) ~ N(mean, std^2) (Esser et al. 2024, Sec. 3.1).
+
+    A time shift s of the schedule is the same thing as adding ln(s) to `mean`.
+    """
+    t = torch.sigmoid(mean + std * torch.randn(b, generator=generator))
+    return Level(t, 1 - t, t)
+
+
+def uniform_flow(b: int, generator: Generator | None = None) -> Level:
+    """Flow levels with t uniform in [0, 1)."""
+    t = torch.rand(b, generator=generator)
+    return Level(t, 1 - t, t)
+
+
+def lognormal_edm(
+    b: int, mean: float = -1.2, std: float = 1.2, generator: Generator | None = None
+) -> Level:
+    """EDM levels with ln(sigma) ~ N(mean, std^2) (Karras et al. 2022, Table 1)."""
+    sigma = torch.exp(mean + std * torch.randn(b, generator=generator))
+    return Level(sigma, torch.ones(b), sigma)
+
+
+def uniform(b: int, table: Level, generator: Generator | None = None) -> Level:
+    """Levels drawn uniformly from a table of training timesteps (see `schedules.ddpm_table`)."""
+    index = torch.randint(len(table.t), (b,), generator=generator)
+    return Level(*(x[index].float() for x in table))
