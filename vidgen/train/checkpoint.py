@@ -117,7 +117,9 @@ def check_recipe(out: Path, state: Mapping[str, Any], recipe: Recipe) -> None:
     changed = differences(state["recipe"], recipe.to_dict(), ignore=BUDGET_KEYS)
     if not changed:
         return
-    listed = "; ".join(f"{k} is {_shown(a)} there, {_shown(b)} here" for k, (a, b) in changed.items())
+    listed = "; ".join(
+        f"{k} is {_shown(a)} there, {_shown(b)} here" for k, (a, b) in changed.items()
+    )
     raise UsageError(
         f"{out}: holds a run of a different recipe: {listed}",
         why="going on would mix the two; only budgets and intervals may change",
@@ -197,7 +199,7 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         t = tensors[name].detach().cpu().contiguous()
         h.update(f"{name} {t.dtype} {list(t.shape)}\n".encode())
-        h.update(t.reshape(-1).view(torch.uint8).numpy())
+        h.update(t.reshape(-1).view(torch.uint8).numpy().data)
     return h.hexdigest()
 
 

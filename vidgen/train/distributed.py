@@ -114,7 +114,8 @@ def parallelize(step: nn.Module, blocks: list[nn.Module], world: World, kind: st
     frozen = {p for p in step.parameters() if not p.requires_grad}
     for block in blocks:
         fully_shard(block, mesh=mesh, ignored_params=frozen)
-    return fully_shard(step, mesh=mesh, ignored_params=frozen)
+    fully_shard(step, mesh=mesh, ignored_params=frozen)  # in place
+    return step
 
 
 def full(tensor: Tensor) -> Tensor:
@@ -124,10 +125,12 @@ def full(tensor: Tensor) -> Tensor:
 
 
 def like(whole: Tensor, other: Tensor) -> Tensor:
-    """A copy of `whole` on the device of `other`, sharded as `other` is."""
-    whole = whole.to(other.device, copy=True)
+    """A copy of `whole` on the device of `other`, sharded or strided as `other` is."""
     if not hasattr(other, "full_tensor"):
-        return whole
-    from torch.distributed.tensor import distribute_tensor
+        # Fused optimizers walk a parameter and its state in memory order, which channels-last
+        # makes another than the contiguous one of a file.
+        return torch.empty_like(other, dtype=whole.dtype).copy_(whole)
+    from torch.distributed.tensor import DTensor, distribute_tensor
 
-    return distribute_tensor(whole, other.device_mesh, other.placements)
+    assert isinstance(other, DTensor)
+    return distribute_tensor(whole.to(other.device), other.device_mesh, other.placements)

@@ -22,7 +22,7 @@ class Ema:
         moving = trainable(live)
         frozen = {id(m): m for name, m in live.items() if name not in moving}
         self.decay = decay
-        self._modules: dict[str, nn.Module] = copy.deepcopy(live, memo=frozen)  # type: ignore
+        self._modules: dict[str, nn.Module] = copy.deepcopy(live, memo=frozen)
         for name in moving:
             self._modules[name].eval().requires_grad_(False)
         self._moving = list(moving)

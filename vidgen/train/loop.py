@@ -32,7 +32,7 @@ from vidgen.train.optim import Optimizer, rate
 from vidgen.train.prefetch import Batch, Prefetch
 from vidgen.train.recipe import Recipe
 from vidgen.train.signals import Signals
-from vidgen.train.task import Modules, Task, generator, make_task, trainable
+from vidgen.train.task import Modules, Task, generator, make_task, share, trainable
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,9 @@ class Run:
         self.measured: tuple[int, dict[str, float]] = (-1, {})  # step and measures
         self.task = make_task(recipe, world.device, world.rank, world.size)
         modules = {name: m.to(world.device) for name, m in build(self.task).items()}
-        if not trainable(modules):
-            raise UsageError(f"task {recipe.task}: no parameter wants a gradient")
+        share(recipe.batch_size, world.rank, world.size)  # complains before the first batch
+        for name, module in modules.items():
+            module.train(name in trainable(modules))
         self.frozen = checkpoint.frozen_digest(modules)
         ema = Ema(modules, recipe.ema)
         self.autocast = torch.autocast(
@@ -174,8 +175,6 @@ class Run:
         draws = generator(recipe.seed, "loss", *key, device=self.world.device)
         # Dropout layers draw from the global generator, whatever we hand to the task.
         torch.manual_seed(generator(recipe.seed, "global", *key).initial_seed())
-        for module in trainable(now.modules).values():
-            module.train()
         now.optimizer.set_rate(factor)
         loss, extra = self.step_module(batch, draws)
         loss.backward()

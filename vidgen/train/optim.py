@@ -56,6 +56,8 @@ class Optimizer:
                         muon[name] = p
                     else:
                         (matrices if p.ndim >= 2 else vectors)[name] = p
+        if not muon | matrices | vectors:
+            raise UsageError("recipe: no parameter of the task's networks wants a gradient")
         if config.name == "muon" and not muon:
             raise UsageError(
                 "recipe: optim.muon_match matches no linear layer: " + ", ".join(config.muon_match),

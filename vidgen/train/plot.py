@@ -16,14 +16,14 @@ INK, GRID, FAINT, LINE, DOT = "#222222", "#e4e4e4", "#b9cfe8", "#1f5fa8", "#c855
 
 
 def plot_loss(rows: Sequence[dict[str, Any]], path: Path, *, title: str = "loss") -> None:
-    """Draw `loss` over `step` from metrics rows, with a running mean; `eval.loss` as dots.
+    """Draw `loss` over `step` from metrics rows, with a running mean; the held-out loss as dots.
 
     Writes nothing if there are fewer than two points. The file is replaced in one go.
     """
     points = _points(rows, "loss")
     if len(points) < 2:
         return
-    dots = _points(rows, "eval.loss")
+    dots = _points(rows, "eval.loss") or _points(rows, "eval.val_loss")
     xs = [x for x, _ in points + dots]
     ys = [y for _, y in points + dots]
     x_range = (min(xs), max(xs))

@@ -28,8 +28,11 @@ SHIPPED = Path(__file__).resolve().parent.parent / "recipes"
 # What may differ between a checkpoint and the recipe that resumes it: none of these change what
 # one step computes, only how many there are and what is written down along the way.
 BUDGET_KEYS = frozenset(
-    "steps minutes eval_every sample_every checkpoint_every_s log_every prefetch parallel".split()
-)
+    (
+        "steps", "minutes", "eval_every", "sample_every", "checkpoint_every_s", "log_every",
+        "prefetch", "parallel",
+    )
+)  # fmt: skip
 
 DTYPES = {"f32": "float32", "fp32": "float32", "float32": "float32",
           "bf16": "bfloat16", "bfloat16": "bfloat16"}  # fmt: skip
@@ -80,8 +83,9 @@ class Recipe:
     loss: Mapping[str, Any] = field(default_factory=dict)  # the task's own
     optim: Optim = field(default_factory=Optim)
     schedule: Schedule = field(default_factory=Schedule)
-    steps: int | None = None  # the budget: at least one of the two; the first one spent ends the run
-    minutes: float | None = None  # training time; preparing the data is not counted
+    # The budget: at least one of the two; the first one spent ends the run.
+    steps: int | None = None
+    minutes: float | None = None  # training and evaluating; preparing the data is not counted
     batch_size: int = 64  # samples a step, over all processes together
     ema: float = 0.999  # decay of the averaged weights; 0 = the average is the last weights
     grad_clip: float = 1.0  # largest gradient norm; 0 = never clip
@@ -141,9 +145,10 @@ def load_recipe(
     tree = _read(path, seen=())
     presets = tree.pop("presets", None) or {}
     if preset is not None:
-        if preset not in presets:
-            known = ", ".join(sorted(presets)) or "none"
-            raise UsageError(f"{path}: no preset `{preset}`", next=f"presets there: {known}")
+        if not isinstance(presets, Mapping) or not isinstance(presets.get(preset), Mapping):
+            raise UsageError(
+                f"{path}: no preset `{preset}`", next=f"presets there: {_list(presets)}"
+            )
         tree = merge(tree, presets[preset])
     for text in overrides:
         tree = merge(tree, parse_override(text))

@@ -113,9 +113,7 @@ def trainable(modules: Modules) -> dict[str, nn.Module]:
     }
 
 
-def generator(
-    seed: int, *key: int | str, device: torch.device | str = "cpu"
-) -> torch.Generator:
+def generator(seed: int, *key: int | str, device: torch.device | str = "cpu") -> torch.Generator:
     """A generator of its own for every (seed, key…): the draws of a step need no history."""
     text = "/".join(str(part) for part in (seed, *key))
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
