@@ -1,0 +1,161 @@
+"""Reading videos: any container and codec that PyAV's libavformat knows, and folders of pictures.
+
+Frames come out the right way up (display matrix applied), as sRGB uint8 full range (see
+`video_color`), each with the time at which it is first shown, in seconds from the first frame.
+Pixels that aren't square stay as stored; `VideoInfo.pixel_aspect` says so. Of several video
+streams the best is taken, as ffmpeg does (largest picture, no cover art).
+
+A file that can't be decoded to its end raises `InputError` with the number of frames that came
+before the damage; those can be had with `num_frames`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from einops import rearrange
+
+from vidgen.errors import InputError, UsageError
+from vidgen.io.picture_folder import PictureFolder
+from vidgen.io.video_file import VideoFile, read_audio
+from vidgen.io.video_info import Moment, Source, TimedFrame, VideoInfo
+
+
+def probe(path: str | Path) -> VideoInfo:
+    """Size, rate, colors and audio of a video file or a folder of pictures.
+
+    Raises `InputError` where it can't be opened, has no video, or its first frame is damaged.
+    """
+    with _open(path) as source:
+        return source.info()
+
+
+def iter_frames(
+    path: str | Path, *, start: int = 0, num_frames: int | None = None, fps: float | None = None
+) -> Iterator[TimedFrame]:
+    """The frames one by one, so that a long video needn't fit in memory.
+
+    Args:
+        path: a video file, or a folder of pictures.
+        start: the first frame to return (counted after resampling).
+        num_frames: how many; None is all. Fewer in the file raises `InputError` at the end.
+        fps: resample to this constant rate: the frame at k/fps is the last one that began by
+            then. The duration is kept: frames are repeated or left out, never sped up. For a
+            folder that states no rate, this is its rate.
+    """
+    if start < 0 or (num_frames is not None and num_frames < 1):
+        raise UsageError(f"frames {start} + {num_frames}: start is 0 or more, the number 1 or more")
+    if fps is not None and not 0 < fps <= 1000:
+        raise UsageError(f"{fps:g} frames a second: the rate is above 0 and at most 1000")
+    return _iterate(path, start, num_frames, fps)
+
+
+def read_video(
+    path: str | Path, *, start: int = 0, num_frames: int | None = None, fps: float | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, int | None, VideoInfo]:
+    """A whole video, or a stretch of it (arguments as in `iter_frames`).
+
+    Returns:
+        frames [T, H, W, 3] uint8 sRGB; times [T] float64 seconds from the video's first frame;
+        audio [C, S] float32 in −1…1 that begins with the first returned frame, or None; its
+        sample rate, or None; and the info, in which `num_frames`, `fps` and `duration_s` are
+        those of what is returned.
+    """
+    pixels, times, end = bytearray(), [], 0.0
+    for frame in iter_frames(path, start=start, num_frames=num_frames, fps=fps):
+        pixels += frame.rgb.data
+        times.append(frame.time)
+        end = frame.time + frame.duration
+    if not times:
+        raise InputError(f"{path}: has no frame {start}", next=f"vidgen inspect {path}")
+    height, width, _ = frame.rgb.shape
+    frames = rearrange(
+        np.frombuffer(pixels, np.uint8), "(t h w c) -> t h w c", h=height, w=width, c=3
+    )
+    info = probe(path)
+    audio = None
+    if info.has_audio:
+        begin = info.start_s + times[0]
+        audio = read_audio(path, begin, None if num_frames is None else info.start_s + end)
+    info = replace(
+        info,
+        num_frames=len(times),
+        fps=info.fps if fps is None else fps,
+        duration_s=end - times[0],
+    )
+    return frames, np.array(times), audio, info.sample_rate, info
+
+
+def read_video_metadata(path: str | Path) -> dict[str, str]:
+    """The container's text tags with lower-case names; `comment` holds vidgen's log as JSON."""
+    with _open(path) as source:
+        return source.metadata()
+
+
+def _iterate(
+    path: str | Path, start: int, num_frames: int | None, fps: float | None
+) -> Iterator[TimedFrame]:
+    with _open(path, fps) as source:
+        moments = source.moments()
+        if fps is not None:
+            moments = _at_rate(moments, fps, source.tick_s)
+        stop = None if num_frames is None else start + num_frames
+        count, picture, rgb = 0, None, None
+        for count, moment in enumerate(islice(moments, start, stop), 1):
+            if rgb is None or moment.picture is not picture:
+                picture, previous, rgb = moment.picture, rgb, source.to_rgb(moment.picture)
+                if previous is not None and previous.shape != rgb.shape:
+                    raise InputError(
+                        f"{path}: the picture changes size at {moment.time:.3f} s, "
+                        f"from {_size(previous)} to {_size(rgb)}",
+                        next=f"ffmpeg -i {path} -vf scale={_size(previous)} OUT.mp4",
+                    )
+            yield TimedFrame(moment.time, moment.duration, rgb)
+    if num_frames is not None and count < num_frames:
+        raise InputError(
+            f"{path}: has only {count} of the {num_frames} frames asked for from frame {start} on"
+        )
+
+
+def _at_rate(moments: Iterator[Moment], fps: float, tick_s: float) -> Iterator[Moment]:
+    """The moment at each k/fps: the last that began by then, up to the end of the last one."""
+    # A container with a coarse clock (webm: 1 ms) rounds 1/24 s up to 0.042. Half a tick of grace
+    # makes that frame count as begun at 1/24, where otherwise the one before would be repeated.
+    grace = min(tick_s / 2, 0.1 / fps) + 1e-9
+    k, moment = 0, None
+    for moment in moments:
+        while k / fps + grace < moment.time + moment.duration:
+            yield Moment(k / fps, 1 / fps, moment.picture)
+            k += 1
+    if k == 0 and moment is not None:  # all of it is shorter than the grace
+        yield Moment(0.0, 1 / fps, moment.picture)
+
+
+def _size(rgb: np.ndarray) -> str:
+    return f"{rgb.shape[1]}x{rgb.shape[0]}"
+
+
+@contextlib.contextmanager
+def _open(path: str | Path, fps: float | None = None) -> Iterator[Source]:
+    path = Path(path)
+    if path.is_dir():
+        yield PictureFolder(path, fps)
+        return
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder")
+    import av
+
+    try:
+        container = av.open(str(path), metadata_errors="replace")
+    except av.FFmpegError as error:
+        raise InputError(
+            f"{path}: can't be read as a video ({error.strerror})",
+            why="it isn't one, or it was cut before its index was written",
+        ) from error
+    with container:
+        yield VideoFile(path, container)
