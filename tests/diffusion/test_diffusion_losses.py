@@ -56,6 +56,19 @@ def test_edm_loss_is_lambda_times_the_error_of_x0():
     torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_the_weight_of_the_prediction_counts():
+    class Tripled(type(PREDICTIONS["eps"]())):
+        def weight(self, level):
+            return 3 * level.sigma
+
+    (x0, eps), level = clip(), losses.uniform_flow(B, generator())
+
+    def loss(prediction):
+        return losses.training_loss(lambda z, t, c: z, prediction, x0, None, level, eps)
+
+    torch.testing.assert_close(loss(Tripled()), 3 * level.sigma * loss(PREDICTIONS["eps"]()))
+
+
 def test_gradients_reach_the_network():
     (x0, eps), weight = clip(), torch.ones(1, requires_grad=True)
     level = losses.uniform_flow(B, generator())

@@ -115,3 +115,5 @@ def test_spacing_errors():
         schedules.cosine(5, "tailing")
     with pytest.raises(UsageError, match="1001 steps asked"):
         schedules.cosine(1001)
+    with pytest.raises(UsageError, match="1000 training timesteps, counting from 1"):
+        schedules.cosine(1000, "leading", steps_offset=1)

@@ -45,9 +45,13 @@ Levels = Sequence[Level]  # noisiest first, n + 1 long for n steps, the last has
 
 
 def expand(x: Tensor, like: Tensor) -> Tensor:
-    """x with axes appended, so that (b,) broadcasts against `like`; on its device, in its dtype."""
-    x = x.to(like.device, like.dtype)
-    return x[(..., *(None,) * (like.ndim - x.ndim))] if x.ndim else x
+    """x with axes appended, so that (b,) broadcasts against `like`, in its dtype.
+
+    A number without axes stays on the CPU, where torch reads it without a copy to the device.
+    """
+    if x.ndim == 0:
+        return x.to(like.dtype)
+    return x.to(like.device, like.dtype)[(..., *(None,) * (like.ndim - x.ndim))]
 
 
 def noised(x0: Tensor, eps: Tensor, level: Level) -> Tensor:

@@ -138,17 +138,20 @@ def from_table(
     last = len(table.t)
     m = n + 1 if skip_cleanest and spacing != "trailing" else n
     up = torch.arange(m, dtype=torch.float64)
-    if m > last:
-        raise UsageError(f"{n} steps asked of a schedule with {last} training timesteps")
     match spacing:
         case "trailing":
             index = (last - up * last / m).round() - 1
         case "leading":
-            index = (up * (last // m) + steps_offset).flip(0).clamp(max=last - 1)
+            index = (up * (last // m) + steps_offset).flip(0)
         case "linspace":
             index = torch.linspace(0, last - 1, m, dtype=torch.float64).round().flip(0)
         case _:
             raise UsageError(f"no spacing `{spacing}`", next="trailing, leading or linspace")
+    if m > last or index[0] >= last:
+        raise UsageError(
+            f"{n} steps asked of a schedule with {last} training timesteps"
+            + (f", counting from {steps_offset}" if steps_offset else "")
+        )
     t, alpha, sigma = (x[index[:n].long()] for x in table)
     clean = t.new_tensor([0.0]), t.new_tensor([1.0]), t.new_tensor([0.0])
     return _levels(*(torch.cat(pair) for pair in zip((t, alpha, sigma), clean, strict=True)))

@@ -271,8 +271,8 @@ def unipc(
     past: list[tuple[Level, Tensor]] = []  # (level, x0 there), newest first
     guess = z  # the estimate that the last step froze; read only when there is a past
     if start:
-        ago = sorted(name for name in start.memory if name.startswith("x0_"))
-        known = [start.x0, *(start.memory[name] for name in ago)][:order]
+        ago = sorted(name for name in start.memory if name.startswith("x0_"))  # x0_1, x0_2
+        known = [start.x0, *(start.memory[name] for name in ago)]
         past = [(levels[start.i - k].double(), x0) for k, x0 in enumerate(known)]
         guess = start.memory["guess"]
 
@@ -321,16 +321,10 @@ def _combine(s: Level, t: Level, nodes: list[tuple[Level, Tensor]]) -> Tensor:
             psi = psi / -h - 1 / factorial
         powers = torch.stack([r**j for j in range(len(placed))], dim=-2)
         rho = torch.linalg.solve(powers, torch.stack(b, dim=-1))
-    differences = [m - base for _, m in placed]
-    weights = (rho / r).unbind(-1)
-    return base + sum(expand(w, base) * d for w, d in zip(weights, differences, strict=True))
+    weighted = zip((rho / r).unbind(-1), placed, strict=True)
+    return base + sum(expand(w, base) * (m - base) for w, (_, m) in weighted)
 
 
 SOLVERS: dict[str, Callable[..., Iterator[Step]]] = {
-    "euler": euler,
-    "heun": heun,
-    "dpmpp_2m": dpmpp_2m,
-    "unipc": unipc,
-    "ddim": ddim,
-    "ancestral": ancestral,
+    solver.__name__: solver for solver in (euler, heun, dpmpp_2m, unipc, ddim, ancestral)
 }
