@@ -1,0 +1,1 @@
+"""Bytes: records, streams, videos, weights. Knows no network and no stage."""

@@ -1,0 +1,164 @@
+"""Weight files: mapped into tensors, hashed once, and given names that say what is in them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vidgen.errors import InputError
+from vidgen.io.files import atomic_write
+from vidgen.io.layout import canonical_json
+from vidgen.io.stream import read_stream
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+INDEX = ".safetensors.index.json"
+SETTLED_S = 2.0  # a file younger than this may still change without its time telling
+
+
+def cache_folder() -> Path:
+    """Where vidgen remembers what it can find out again: `$XDG_CACHE_HOME/vidgen`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vidgen"
+
+
+def load_safetensors(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, or of all shards of a `*.safetensors.index.json`.
+
+    They are windows into the file's memory map: read when used, and written to privately.
+    InputError for a file that is damaged, several records, or an index whose shards lack a tensor.
+    """
+    path = Path(path)
+    if path.name.endswith(INDEX):
+        return _load_shards(path)
+    records = list(read_stream(path, verify=False))
+    if len(records) != 1:
+        raise InputError(f"{path}: holds {len(records)} records, weights are one")
+    return {name: blob.torch() for name, blob in records[0].tensors.items()}
+
+
+def _load_shards(index: Path) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    expected = weight_map(index)
+    for shard in sorted(set(expected.values())):
+        tensors |= load_safetensors(index.parent / shard)
+    if missing := sorted(expected.keys() - tensors.keys()):
+        raise InputError(
+            f"{index}: its shards lack `{missing[0]}` and {len(missing) - 1} more",
+            next="fetch the model again",
+        )
+    return {name: tensors[name] for name in expected}
+
+
+def weight_map(index: str | Path) -> dict[str, str]:
+    """Tensor name → shard file name, as a diffusers or transformers index has it. InputError for
+    names that lead out of the index's folder."""
+    try:
+        found = json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"]
+        if all(isinstance(v, str) and Path(v).name == v for v in found.values()):
+            return found
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise InputError(
+        f"{index}: is not an index of shards",
+        why="it should be JSON with a `weight_map` from tensors to files beside it",
+    )
+
+
+def load_pickle(path: str | Path) -> dict[str, Any]:
+    """The tensors of an older checkpoint (.pt, .bin, .ckpt). Its pickle may hold tensors and plain
+    containers only; anything that would run code is an InputError."""
+    import pickle
+
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as e:
+        first = str(e).strip().partition("\n")[0]
+        raise InputError(
+            f"{path}: is no checkpoint of tensors: {first}",
+            why="pickles can run code, so only tensors and plain containers are read from them",
+            next="fetch the safetensors version, if there is one",
+        ) from None
+
+
+def sha256(path: str | Path) -> str:
+    """The hex SHA-256 of a file's bytes, remembered under its real path, size and time.
+
+    A file changed within the last two seconds is hashed again next time, since its time need not
+    change when its bytes do.
+    """
+    real = Path(os.path.realpath(path))
+    try:
+        before = real.stat()
+        note = _note(real)
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            known = json.loads(note.read_text(encoding="utf-8"))
+            if (known["size"], known["mtime_ns"]) == (before.st_size, before.st_mtime_ns):
+                return str(known["sha256"])
+        with real.open("rb") as f:
+            digest = hashlib.file_digest(f, "sha256").hexdigest()
+    except OSError as e:
+        raise InputError(f"{path}: can't be read: {(e.strerror or str(e)).lower()}") from None
+    if time.time() - before.st_mtime > SETTLED_S:
+        _remember(note, real, before, digest)
+    return digest
+
+
+def _note(real: Path) -> Path:
+    """One small file for each weight file, so that processes needn't wait for each other."""
+    key = hashlib.sha256(os.fsencode(real)).hexdigest()[:32]
+    return cache_folder() / "weights" / f"{key}.json"
+
+
+def _remember(note: Path, real: Path, seen: os.stat_result, digest: str) -> None:
+    """A cache that can't be written is no error: the hash is computed again."""
+    known = {"path": os.fspath(real), "size": seen.st_size, "mtime_ns": seen.st_mtime_ns}
+    with suppress(Exception):
+        note.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(note, force=True) as f:
+            f.write(canonical_json({**known, "sha256": digest}))
+
+
+def combined_sha256(paths: Sequence[str | Path]) -> str:
+    """One hash for several weight files: of one file its own SHA-256, of several the SHA-256 of
+    their names and hashes, a line each as `sha256sum` prints, in the order of the names."""
+    ordered = sorted((Path(p) for p in paths), key=lambda p: p.name)
+    with ThreadPoolExecutor(min(8, max(1, len(ordered)))) as pool:
+        digests = list(pool.map(sha256, ordered))
+    if len(digests) == 1:
+        return digests[0]
+    lines = "".join(f"{d}  {p.name}\n" for d, p in zip(digests, ordered, strict=True))
+    return hashlib.sha256(lines.encode("utf-8")).hexdigest()
+
+
+def content_id(name: str, config: Mapping[str, Any], weights_sha256: str) -> str:
+    """`name@` and 12 hex digits for what a component computes: its config and its weights.
+
+    This is the latent space id of an autoencoder and the id of a text encoder. Config keys that
+    begin with an underscore (who saved it, with which version) don't count.
+    """
+    settings = {k: v for k, v in config.items() if not k.startswith("_")}
+    content = canonical_json([settings, weights_sha256])
+    return f"{name}@{hashlib.sha256(content).hexdigest()[:12]}"
+
+
+def component_id(folder: str | Path, name: str) -> str:
+    """`content_id` of a component's folder: its config.json and all its safetensors files."""
+    folder = Path(folder)
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise InputError(f"{folder}: no *.safetensors in it")
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise InputError(f"{folder}/config.json: can't be read: {e}") from None
+    return content_id(name, config, combined_sha256(files))
