@@ -129,6 +129,21 @@ def test_budget_may_grow_but_nothing_else_may_change(recipe, tmp_path):
     assert "steps" not in said
 
 
+def test_one_process_a_folder(recipe, tmp_path):
+    """The callback of a running training starts another in the same folder."""
+    refused = []
+
+    def progress(event):
+        if event["event"] == "step" and not refused:
+            with pytest.raises(UsageError, match="another process is training there"):
+                train(recipe(), tmp_path, device="cpu")
+            refused.append(True)
+
+    train(recipe(), tmp_path, device="cpu", progress=progress)
+    assert refused
+    assert train(recipe(), tmp_path, device="cpu").step == 10  # it is free again
+
+
 def test_resume_modes(recipe, tmp_path):
     with pytest.raises(UsageError, match="no checkpoint to resume from"):
         train(recipe(), tmp_path, device="cpu", resume="yes")
@@ -252,7 +267,7 @@ def test_a_recipe_without_a_device_or_weights(recipe, tmp_path):
     if not torch.cuda.is_available():
         with pytest.raises(UsageError, match="sees no GPU"):
             train(recipe(), tmp_path, device="cuda")
-    with pytest.raises(UsageError, match="unknown key `model.widht`"):
+    with pytest.raises(UsageError, match=r"unknown key `model\.widht`"):
         train(recipe("model.widht=3"), tmp_path, device="cpu")
     assert not (tmp_path / "checkpoints").exists()
 

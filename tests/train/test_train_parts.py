@@ -141,7 +141,7 @@ def test_generators_depend_on_every_part_of_the_key():
 
 def test_share_covers_the_batch_once():
     rows = [list(share(12, rank, 3)) for rank in range(3)]
-    assert sum(rows, []) == list(range(12))
+    assert [*itertools.chain(*rows)] == list(range(12))
     with pytest.raises(UsageError, match="batch_size is 12, not divisible by 5 processes"):
         share(12, 0, 5)
 
@@ -181,19 +181,20 @@ def test_budget_is_spent_by_the_first_of_steps_and_minutes():
 
 def test_journal_drops_lines_after_the_resumed_step(tmp_path):
     events = []
-    journal = Journal(tmp_path, events.append, quiet=False)
-    journal.begin(0, "task: a\n")
-    for step in (2, 4, 6):
-        journal.write(step=step, loss=1 / step, bad=math.nan)
+    with Journal(tmp_path, None, quiet=False) as journal:
+        journal.begin(0, "task: a\n")
+        for step in (2, 4, 6):
+            journal.write(step=step, loss=1 / step, bad=math.nan)
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 8, "lo')  # a crash in the middle of a line
-    journal.begin(4, "task: a\n")
-    journal.write(step=5, loss=0.123456789)
+    with Journal(tmp_path, events.append, quiet=False) as journal:
+        journal.begin(4, "task: a\n")
+        journal.write(step=5, loss=0.123456789)
+        journal.tell("step", step=1)
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [2, 4, 5]
     assert read_metrics(tmp_path / "metrics.jsonl")[-1] == {"step": 5, "loss": 0.123457}
     assert json.loads(lines[0])["bad"] is None
-    journal.tell("step", step=1)
     assert events == [{"event": "step", "step": 1}]
     Journal(tmp_path / "other", events.append, quiet=True).begin(0, "")
     assert not (tmp_path / "other").exists()

@@ -67,8 +67,9 @@ def save(out: Path, training: Training, recipe: Recipe, frozen: str, *, write: b
         "digest": digest,
         "torch": torch.__version__,
     }
-    temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    for left in final.parent.glob(".step-*.tmp"):  # by a process that was killed while saving
+        shutil.rmtree(left, ignore_errors=True)
+    temporary = final.with_name(f".{final.name}.tmp")
     temporary.mkdir(parents=True)
     try:
         save_file(tensors, temporary / TENSORS)
@@ -110,6 +111,27 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if _digest(tensors) != read_state(path)["digest"]:
         raise _damaged(path, "the tensors don't match their digest")
     return tensors
+
+
+def resume_from(out: Path, resume: str, recipe: Recipe) -> Path | None:
+    """The checkpoint under `out` to go on from, if any; decided before anything heavy is built.
+
+    resume: `auto` takes the newest if there is one, `yes` insists on one, `no` refuses one.
+    """
+    if resume not in ("auto", "yes", "no"):
+        raise UsageError(f"--resume {resume}: unknown", next="one of: auto, yes, no")
+    saved = checkpoints(out)
+    if not saved:
+        if resume == "yes":
+            raise UsageError(f"{out}: no checkpoint to resume from", next=f"ls {out}")
+        return None
+    if resume == "no":
+        raise UsageError(
+            f"{out}: holds a run already, at {saved[-1].name}",
+            next="choose another --out, or resume it",
+        )
+    check_recipe(out, read_state(saved[-1]), recipe)
+    return saved[-1]
 
 
 def check_recipe(out: Path, state: Mapping[str, Any], recipe: Recipe) -> None:

@@ -6,6 +6,7 @@ trained parameter, whichever methods of a network a task calls.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,6 +73,7 @@ def join(device: str | torch.device) -> Iterator[World]:
     try:
         yield World(rank, size, place)
     finally:
+        gc.collect()  # modules are in cycles, and those that live on hold the group's threads
         dist.destroy_process_group()
 
 

@@ -63,12 +63,13 @@ def train(
     longer a number (the last good checkpoint stays).
     """
     recipe.require_budget()
-    found = _resume_from(Path(out), resume, recipe)
-    with distributed.join(device) as world:
-        run = Run(recipe, Path(out), world, compile=compile, progress=progress)
-        if found is not None:
-            run.restore(found)
-        return run.until_spent()
+    found = checkpoint.resume_from(Path(out), resume, recipe)
+    with (
+        distributed.join(device) as world,
+        Journal(Path(out), progress, quiet=not world.is_main) as journal,
+    ):
+        # No name is bound to the run: its shards must be gone before the processes part.
+        return Run(recipe, world, journal, found, compile).until_spent()
 
 
 class Step(nn.Module):
@@ -91,11 +92,16 @@ class Run:
     """One process's part of a training run."""
 
     def __init__(
-        self, recipe: Recipe, out: Path, world: World, *, compile: bool, progress: Progress | None
+        self,
+        recipe: Recipe,
+        world: World,
+        journal: Journal,
+        resumed: Path | None,
+        compile: bool,
     ) -> None:
-        self.recipe, self.out, self.world = recipe, out, world
+        self.recipe, self.world = recipe, world
+        self.journal, self.out = journal, journal.out
         self.budget = Budget(recipe.steps, recipe.minutes)
-        self.journal = Journal(out, progress, quiet=not world.is_main)
         self.window = Window()
         self.measured: tuple[int, dict[str, float]] = (-1, {})  # step and measures
         self.task = make_task(recipe, world.device, world.rank, world.size)
@@ -117,6 +123,8 @@ class Run:
             for block in blocks:
                 block.compile()
         self.training = Training(modules, ema, Optimizer(modules, recipe.optim))
+        if resumed is not None:
+            self.restore(resumed)
 
     def until_spent(self) -> Result:
         """Steps until the budget is spent or a signal comes."""
@@ -127,7 +135,8 @@ class Run:
         self.task.prepare(
             now.modules, lambda text: self.journal.tell("prepare", step=now.step, message=text)
         )
-        began, saved_s = time.monotonic() - now.elapsed_s, now.elapsed_s
+        began = time.monotonic() - now.elapsed_s
+        saved_s, saved_step = now.elapsed_s, now.step
         self.window.clear()
 
         def make(step: int) -> Batch:
@@ -142,9 +151,10 @@ class Run:
                 used = self.budget.used(now.step, now.elapsed_s)
                 if caught or used >= 1:
                     break
-                if now.elapsed_s - saved_s >= recipe.checkpoint_every_s:
+                due = now.elapsed_s - saved_s >= recipe.checkpoint_every_s
+                if due and now.step > saved_step:
                     self.save()
-                    saved_s = now.elapsed_s
+                    saved_s, saved_step = now.elapsed_s, now.step
                 factor = rate(recipe.schedule, now.step, used)
                 self.step(batches.next(), factor)
                 # Looking at the loss costs nothing on a CPU; a GPU would have to wait.
@@ -276,21 +286,3 @@ class Run:
             f"stopped by {name} at step {self.training.step}, checkpoint saved",
             next="run the same command again to go on",
         )
-
-
-def _resume_from(out: Path, resume: str, recipe: Recipe) -> Path | None:
-    """The checkpoint to go on from, if any; before anything heavy is built."""
-    if resume not in ("auto", "yes", "no"):
-        raise UsageError(f"resume is {resume!r}", next="one of: auto, yes, no")
-    saved = checkpoint.checkpoints(out)
-    if not saved:
-        if resume == "yes":
-            raise UsageError(f"{out}: no checkpoint to resume from", next=f"ls {out}")
-        return None
-    if resume == "no":
-        raise UsageError(
-            f"{out}: holds a run already, at {saved[-1].name}",
-            next="choose another --out, or resume it",
-        )
-    checkpoint.check_recipe(out, checkpoint.read_state(saved[-1]), recipe)
-    return saved[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
@@ -9,11 +10,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from torch import Tensor
 
+from vidgen.errors import UsageError
 from vidgen.train.plot import plot_loss
 
 Progress = Callable[[dict[str, Any]], None]
@@ -24,18 +26,37 @@ class Journal:
 
     Events are dicts with an `event`: start, prepare, step, eval, sample, checkpoint, end; `step`
     events carry step, used (0…1 of the budget), eta_s, loss, lr, grad_norm, samples_per_s.
-    A quiet journal (of a process that isn't the first) does nothing.
+    A quiet journal (of a process that isn't the first) does nothing. Use as a context manager:
+    one process at a time may write in a folder.
     """
 
     def __init__(self, out: Path, progress: Progress | None, *, quiet: bool) -> None:
         self.out, self.quiet = out, quiet
         self._progress = None if quiet else progress
+        self._lock: TextIO | None = None
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._lock is not None:
+            self._lock.close()
 
     def begin(self, step: int, recipe_yaml: str) -> None:
         """Write the recipe; drop lines after `step`, which a resumed run writes again."""
         if self.quiet:
             return
         self.out.mkdir(parents=True, exist_ok=True)
+        lock = (self.out / ".lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = lock
+        except BlockingIOError:
+            lock.close()
+            raise UsageError(
+                f"{self.out}: another process is training there",
+                next="wait for it, or choose another --out",
+            ) from None
         _replace(self.out / "recipe.yaml", recipe_yaml)
         path = self.out / "metrics.jsonl"
         if path.exists():

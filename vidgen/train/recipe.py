@@ -145,11 +145,11 @@ def load_recipe(
     tree = _read(path, seen=())
     presets = tree.pop("presets", None) or {}
     if preset is not None:
-        if not isinstance(presets, Mapping) or not isinstance(presets.get(preset), Mapping):
-            raise UsageError(
-                f"{path}: no preset `{preset}`", next=f"presets there: {_list(presets)}"
-            )
-        tree = merge(tree, presets[preset])
+        changes = presets.get(preset) if isinstance(presets, Mapping) else None
+        if not isinstance(changes, Mapping):
+            known = _list(presets) or "none"
+            raise UsageError(f"{path}: no preset `{preset}`", next=f"presets there: {known}")
+        tree = merge(tree, changes)
     for text in overrides:
         tree = merge(tree, parse_override(text))
     return section(Recipe, tree, where="")
@@ -174,8 +174,10 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     out = dict(base)
     for key, value in over.items():
         old = out.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        out[key] = merge(old, value) if both else value
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            out[key] = merge(old, value)
+        else:
+            out[key] = value
     return out
 
 
