@@ -249,6 +249,22 @@ def test_elapsed_time_survives_a_stop(recipe, tmp_path):
     assert spent.step == 10  # the minute is long over
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the compiler asks warnings of torch itself
+def test_compile_changes_nothing_but_speed(recipe, tmp_path):
+    counters = pytest.importorskip("torch._dynamo.utils").counters["stats"]
+    before = counters["unique_graphs"]
+    names = ("optim.name=adamw", "steps=5")
+    train(recipe(*names), tmp_path / "plain", device="cpu")
+    assert counters["unique_graphs"] == before
+    train(recipe(*names), tmp_path / "compiled", device="cpu", compile=True)
+    assert counters["unique_graphs"] > before
+    plain, compiled = tensors(tmp_path / "plain", 5), tensors(tmp_path / "compiled", 5)
+    assert plain.keys() == compiled.keys()
+    for name in plain:
+        torch.testing.assert_close(plain[name], compiled[name], rtol=1e-4, atol=1e-5)
+
+
 def test_export_of_a_checkpoint(recipe, tmp_path):
     with pytest.raises(UsageError, match="no checkpoint there"):
         export(tmp_path, tmp_path / "model")

@@ -121,7 +121,8 @@ class Run:
             ema.shard(modules, world.device)
         if compile:
             for block in blocks:
-                block.compile()
+                # Module.compile would silently leave an nn.Sequential as it is (torch 2.13).
+                setattr(block, "forward", torch.compile(block.forward))  # noqa: B010
         self.training = Training(modules, ema, Optimizer(modules, recipe.optim))
         if resumed is not None:
             self.restore(resumed)
