@@ -30,7 +30,7 @@ def test_probe_sees_what_the_scores_are_made_of():
     layer = SelfAttention(16, heads=2)
     angles = randn(1, 6, 4)
     layer(randn(1, 6, 16), angles, probe=lambda q, k: seen.append((q, k)))
-    (q, k), = seen
+    ((q, k),) = seen
     assert q.shape == k.shape == (1, 2, 6, 8)
     seen.clear()
     layer(randn(1, 6, 16), None, probe=lambda q, k: seen.append((q, k)))

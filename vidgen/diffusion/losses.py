@@ -37,13 +37,13 @@ def logit_normal_flow(
 
     A time shift s of the schedule is the same thing as adding ln(s) to `mean`.
     """
-    t = torch.sigmoid(mean + std * torch.randn(b, generator=generator))
+    t = torch.sigmoid(mean + std * torch.randn(b, generator=generator, device=_device(generator)))
     return Level(t, 1 - t, t)
 
 
 def uniform_flow(b: int, generator: Generator | None = None) -> Level:
     """Flow levels with t uniform in [0, 1)."""
-    t = torch.rand(b, generator=generator)
+    t = torch.rand(b, generator=generator, device=_device(generator))
     return Level(t, 1 - t, t)
 
 
@@ -51,11 +51,17 @@ def lognormal_edm(
     b: int, mean: float = -1.2, std: float = 1.2, generator: Generator | None = None
 ) -> Level:
     """EDM levels with ln(sigma) ~ N(mean, std^2) (Karras et al. 2022, Table 1)."""
-    sigma = torch.exp(mean + std * torch.randn(b, generator=generator))
-    return Level(sigma, torch.ones(b), sigma)
+    sigma = torch.exp(mean + std * torch.randn(b, generator=generator, device=_device(generator)))
+    return Level(sigma, torch.ones_like(sigma), sigma)
 
 
 def uniform(b: int, table: Level, generator: Generator | None = None) -> Level:
     """Levels drawn uniformly from a table of training timesteps (see `schedules.ddpm_table`)."""
-    index = torch.randint(len(table.t), (b,), generator=generator)
+    index = torch.randint(len(table.t), (b,), generator=generator, device=_device(generator))
+    index = index.to(table.t.device)
     return Level(*(x[index].float() for x in table))
+
+
+def _device(generator: Generator | None) -> torch.device | None:
+    """Where the generator lives, so that a CUDA generator draws CUDA tensors."""
+    return None if generator is None else generator.device

@@ -48,7 +48,9 @@ def attend_reference(q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None = N
     """The same in plain tensor operations; the tests hold `attend` to it."""
     scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5  # b h n m
     if bias is not None:
-        scores = scores.masked_fill(~bias, -torch.inf) if bias.dtype == torch.bool else scores + bias
+        scores = (
+            scores.masked_fill(~bias, -torch.inf) if bias.dtype == torch.bool else scores + bias
+        )
     return scores.softmax(dim=-1) @ v
 
 

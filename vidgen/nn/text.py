@@ -98,7 +98,7 @@ class TextTower(nn.Module):
 
 
 def pad_text(texts: list[TextEmbedding]) -> dict[str, Tensor]:
-    """Several embeddings as one batch: text `b l d`, text_mask `b l`, pooled `b d`; l the longest."""
+    """Several embeddings as one batch: text `b l d`, mask `b l`, pooled `b d`; l the longest."""
     pad = nn.utils.rnn.pad_sequence
     return {
         "text": pad([t.embeds for t in texts], batch_first=True),

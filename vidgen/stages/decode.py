@@ -66,7 +66,7 @@ def require_space(record: Record, folder: ModelFolder) -> None:
         )
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _frames(latents: Tensor, vae: VideoAutoencoder, compute: Compute, notify: Notify) -> Tensor:
     """latents `c t h w` → frames `t h w 3` uint8, in chunks along time.
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
 from vidgen.diffusion import guidance
 from vidgen.diffusion.noise import Noise
@@ -103,7 +102,7 @@ def _jobs(records: Iterable[Record], folder: ModelFolder, choices: Choices) -> I
             yield _Job(record, seed, name)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _sample(
     jobs: list[_Job],
     loading: Loading,
@@ -121,10 +120,9 @@ def _sample(
              geometry.width // stride)  # fmt: skip
 
     times = torch.tensor(geometry.times, dtype=torch.float64)
-    cond = _cond([j.record for j in jobs], "text.", device)
-    cond["times"] = times.float().expand(len(jobs), -1).to(device)
-    uncond = _cond([j.record for j in jobs], "text.negative_", device)
-    uncond["times"] = cond["times"]
+    cond, uncond = _cond([j.record for j in jobs], device)
+    for part in (cond, uncond):
+        part["times"] = times.float().expand(len(jobs), -1).to(device)
 
     noise = Noise([(j.seed, j.record.id) for j in jobs], stage=STAGE)
     levels = world.levels(folder, sampler.num_inference_steps, sampler.shift)
@@ -159,12 +157,16 @@ def _sample(
         )
 
 
-def _cond(records: list[Record], prefix: str, device: torch.device) -> dict[str, Tensor]:
-    """The records' text as one padded batch: the keyword arguments of the network."""
+def _cond(records: list[Record], device: torch.device) -> tuple[dict, dict]:
+    """The records' prompts and negative prompts: two batches of network arguments, padded to one
+    length, so that guidance can run both in one call."""
     texts = [
         TextEmbedding(
             r.torch(prefix + "embeds"), r.torch(prefix + "mask").bool(), r.torch(prefix + "pooled")
         )
+        for prefix in ("text.", "text.negative_")
         for r in records
     ]
-    return {name: x.to(device) for name, x in pad_text(texts).items()}
+    both = {name: x.to(device) for name, x in pad_text(texts).items()}
+    n = len(records)
+    return {k: x[:n] for k, x in both.items()}, {k: x[n:] for k, x in both.items()}

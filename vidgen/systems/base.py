@@ -34,7 +34,7 @@ class Sampler:
 
 @dataclass(frozen=True)
 class Geometry:
-    """What a transformer makes: frames of `height` × `width` at `fps`, in `num_frames` keyframes."""
+    """What a transformer makes: `num_frames` keyframes of `height` × `width` at `fps`."""
 
     num_frames: int
     height: int

@@ -64,7 +64,7 @@ def _filled(network: type, config, folder: ModelFolder, component: str):
 
 
 def denoiser(network: VideoDiT, folder: ModelFolder):
-    """The network as `denoise(z, level, cond) → x0`; cond is the keyword arguments of `VideoDiT`."""
+    """The network as `denoise(z, level, cond) → x0`; cond holds `VideoDiT`'s other arguments."""
     meaning = prediction.PREDICTIONS[folder.sampler.prediction]()
     dtype = next(network.parameters()).dtype
 

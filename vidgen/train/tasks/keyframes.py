@@ -178,8 +178,10 @@ class KeyframesTask(Task):
         """Sixteen validation prompts, sampled and decoded."""
         seeds = self.held_seeds[:16]
         prompts = [caption(sample_scene(s, level=self.data.level)) for s in seeds]
-        cond = self.cond(modules, self.tokens(prompts)["ids"].to(self.device))
-        uncond = self.cond(modules, self.tokens([""] * len(prompts))["ids"].to(self.device))
+        ids = self.tokens(prompts + [""] * len(prompts))["ids"].to(self.device)
+        both = self.cond(modules, ids)
+        cond = {k: x[: len(prompts)] for k, x in both.items()}
+        uncond = {k: x[len(prompts) :] for k, x in both.items()}
         network, vae = modules["transformer"], modules["vae"]
         assert isinstance(vae, VideoAutoencoder)
 

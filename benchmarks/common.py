@@ -1,0 +1,84 @@
+"""What the benchmarks share: timing, and saying what they ran on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+VIDGEN = [sys.executable, "-m", "vidgen"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison: two medians, and how many times longer the first one takes."""
+
+    what: str
+    ours: str
+    theirs: str
+    ratio: float | None
+    note: str = ""
+
+
+def machine() -> dict[str, str]:
+    """Processor, core count, versions: a figure means little without them."""
+    from importlib.metadata import version
+
+    model = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(x.split(":")[1].strip() for x in lines if x.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    packages = ("torch", "transformers", "safetensors", "av", "numpy")
+    return {
+        "processor": model,
+        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else "?"),
+        "python": platform.python_version(),
+        **{p: version(p) for p in packages},
+    }
+
+
+def seconds(run: Callable[[], object], repeat: int = 5) -> float:
+    """Median wall time of `run`, after one run that doesn't count."""
+    run()
+    taken = []
+    for _ in range(repeat):
+        began = time.perf_counter()
+        run()
+        taken.append(time.perf_counter() - began)
+    return statistics.median(taken)
+
+
+def interleaved(a: Callable[[], object], b: Callable[[], object], repeat: int = 5):
+    """Median times of two, run in turn so that both see the same machine."""
+    a(), b()
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(repeat):
+        for run, taken in zip((a, b), times, strict=True):
+            began = time.perf_counter()
+            run()
+            taken.append(time.perf_counter() - began)
+    return statistics.median(times[0]), statistics.median(times[1])
+
+
+def shell(command: str, cwd: Path) -> None:
+    """Run a shell line with `vidgen` on the PATH; a failure ends the benchmark."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(
+        command, shell=True, cwd=cwd, check=True, env={**os.environ, "PATH": path},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def peak_memory_mib() -> float:
+    """Largest resident size among the finished child processes, MiB."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024

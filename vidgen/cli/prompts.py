@@ -1,0 +1,131 @@
+"""Where prompts come from: arguments, lines of text, or JSONL rows."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from vidgen.errors import InputError, UsageError
+
+# Keys of a row that mean something here; any other key becomes an attribute of the record.
+ROW_KEYS = ("id", "prompt", "negative_prompt", "seed")
+# Attributes that stages write: a row that sets them would lie about what made the record.
+RESERVED = frozenset(
+    "text_encoder latent_space num_frames height width fps source digest kind last log".split()
+)
+ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+def gather(
+    arguments: Sequence[str], file: str | None, *, negative: str | None, seed: int | None = None
+) -> list[dict[str, Any]]:
+    """Rows `{prompt, id, negative_prompt, seed, attrs}` of everything the user named.
+
+    With neither arguments nor a file, standard input is read, unless it is a terminal. `negative`
+    is for rows that bring none of their own.
+    """
+    if arguments and file is not None:
+        raise UsageError(
+            "prompts are given both as arguments and as a file", next="choose one of the two"
+        )
+    if arguments:
+        rows = [_checked({"prompt": text}, f"argument {i}") for i, text in enumerate(arguments, 1)]
+    else:
+        rows = list(_read(file or "-"))
+    for row in rows:
+        if row["negative_prompt"] is None:
+            row["negative_prompt"] = negative or ""
+        if row["seed"] is None:
+            row["seed"] = seed
+    return rows
+
+
+def _read(file: str) -> Iterator[dict[str, Any]]:
+    """Rows of a file (`-` is standard input): JSONL if its first character is `{`, else lines."""
+    name = "standard input" if file == "-" else file
+    text = _text(file, name)
+    lines = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
+    if not lines:
+        raise InputError(f"{name}: no prompt in it", next='vidgen encode-text "a red ball bounces"')
+    seen: dict[str, int] = {}
+    for n, line in lines:
+        where = f"{name}: line {n}"
+        if lines[0][1].lstrip().startswith("{"):
+            row = _checked(_json(line, where), where)
+        else:
+            row = _checked({"prompt": line.strip()}, where)
+        if row["id"] in seen:
+            raise InputError(f"{where}: id `{row['id']}` is that of line {seen[row['id']]} already")
+        if row["id"] is not None:
+            seen[row["id"]] = n
+        yield row
+
+
+def _text(file: str, name: str) -> str:
+    if file == "-":
+        if sys.stdin.isatty():
+            raise UsageError(
+                "no prompt, and standard input is a terminal",
+                next='vidgen encode-text "a red ball bounces on sand ground"',
+            )
+        data = sys.stdin.buffer.read()
+    else:
+        path = Path(file)
+        if path.is_dir():
+            raise UsageError(f"{file}: a folder, not a file of prompts")
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            raise UsageError(f"{file}: no such file") from None
+        except OSError as error:
+            raise UsageError(f"{file}: cannot be read: {error.strerror}") from None
+    if data[8:9] == b"{" and data[:8].count(0) >= 4:
+        raise InputError(f"{name}: a record stream, not text", next=f"vidgen inspect {file}")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name}: not UTF-8 text at byte {error.start}") from None
+
+
+def _json(line: str, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{where}: not JSON: {error.msg} at column {error.colno}") from None
+    if not isinstance(row, dict):
+        raise InputError(f'{where}: a row is an object like {{"prompt": "…"}}')
+    return row
+
+
+def _checked(row: dict[str, Any], where: str) -> dict[str, Any]:
+    """The row with every key present and of its type."""
+    if "prompt" not in row:
+        raise InputError(f"{where}: no `prompt` in the row", why=f"it has: {', '.join(row)}")
+    for key in ("prompt", "negative_prompt", "id"):
+        value = row.get(key)
+        if value is not None and not isinstance(value, str):
+            raise InputError(f"{where}: `{key}` is {json.dumps(value)}, must be text")
+        if value and "\0" in value:
+            raise InputError(f"{where}: `{key}` has a NUL byte at character {value.index(chr(0))}")
+    name, seed = row.get("id"), row.get("seed")
+    if name is not None and not ID.fullmatch(name):
+        raise InputError(
+            f"{where}: id `{name}` can't name a record",
+            why="an id is 1 to 128 letters, digits, dots, hyphens and underscores",
+        )
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
+        raise InputError(f"{where}: `seed` is {json.dumps(seed)}, must be a number from 0")
+    attrs = {key: value for key, value in row.items() if key not in ROW_KEYS}
+    if taken := sorted(RESERVED & attrs.keys()):
+        raise InputError(f"{where}: `{taken[0]}` is written by stages, a row can't set it")
+    return {
+        "prompt": row["prompt"],
+        "negative_prompt": row.get("negative_prompt"),
+        "id": name,
+        "seed": seed,
+        "attrs": attrs,
+    }

@@ -1,0 +1,113 @@
+"""Frames records → latents records, and video files → frames records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vidgen.io import log, video
+from vidgen.io.record import Record
+from vidgen.nn.autoencoder import VideoAutoencoder
+from vidgen.stages.base import Compute, Loading, Notify, Silent, require_kind
+from vidgen.stages.decode import CHUNK, from_uint8
+from vidgen.stages.encode_text import Names, Prompt
+from vidgen.systems import world
+from vidgen.systems.base import ModelFolder
+
+STAGE = "encode-video"
+
+
+def read_videos(
+    paths: Iterable[str | Path],
+    *,
+    fps: float | None = None,
+    num_frames: int | None = None,
+    notify: Notify = Silent(),
+) -> Iterator[Record]:
+    """Video files, or folders of pictures → frames records: `frames` `T H W 3`, `times` `T`
+    (seconds from the first frame), and `audio` `channels samples` where there is sound.
+
+    A video at a varying rate is brought to its average rate, or to `fps`: later stages and mp4
+    know one rate per record. Its duration stays.
+    """
+    names = Names()
+    for path in paths:
+        info = video.probe(path)
+        rate = fps or info.fps
+        frames, times, audio, sample_rate, info = video.read_video(
+            path, fps=rate, num_frames=num_frames
+        )
+        attrs = {
+            "fps": rate,
+            "num_frames": len(frames),
+            "height": frames.shape[1],
+            "width": frames.shape[2],
+            "video": {"codec": info.codec, "pix_fmt": info.pix_fmt, "rotation": info.rotation},
+        }
+        tensors = {"frames": frames, "times": times}
+        if audio is not None:
+            tensors["audio"] = audio
+            attrs["sample_rate"] = sample_rate
+        name = names.of(Prompt(text=Path(path).stem))
+        yield Record.make("frames", name, tensors, attrs)
+
+
+def encode_video(
+    records: Iterable[Record],
+    folder: ModelFolder,
+    *,
+    compute: Compute = Compute(),
+    notify: Notify = Silent(),
+) -> Iterator[Record]:
+    """Frames records → latents records with `latents` `C T h w` (float32).
+
+    A size that the autoencoder's stride does not divide is filled up by repeating the last row and
+    column; the record keeps the true size, to which `decode` crops.
+    """
+    loading = Loading(lambda: world.load_autoencoder(folder))
+    for record in records:
+        require_kind(record, "frames", made_by="vidgen convert FILE.mp4")
+        frames = record.torch("frames")
+        latents = _latents(frames, loading.get(), compute, notify)
+        yield record.replace(
+            kind="latents",
+            tensors={"latents": latents},
+            drop=("frames",),
+            attrs={
+                "latent_space": folder.latent_space,
+                "num_frames": frames.shape[0],
+                "height": frames.shape[1],
+                "width": frames.shape[2],
+            },
+            entry=log.new_entry(
+                STAGE,
+                argv=[STAGE],
+                model=folder.identity("vae"),
+                inputs=[record.digest],
+                **compute.described(),
+            ),
+        )
+
+
+@torch.no_grad()
+def _latents(frames: Tensor, vae: VideoAutoencoder, compute: Compute, notify: Notify) -> Tensor:
+    """frames `t h w 3` uint8 → latents `c t h/8 w/8`, in chunks along time (exact: frames do not
+    see each other)."""
+    vae = vae.to(device=compute.torch_device(), dtype=compute.torch_dtype())
+    weight = vae.latents_mean
+    done = []
+    for start in range(0, len(frames), CHUNK):
+        x = padded(from_uint8(frames[start : start + CHUNK]), vae.config.stride)
+        done.append(vae.encode(x[None].to(weight.device, weight.dtype))[0].float().cpu())
+        notify.step(min(start + CHUNK, len(frames)), len(frames), "frame")
+    return torch.cat(done, dim=1)
+
+
+def padded(frames: Tensor, stride: int) -> Tensor:
+    """frames `3 t h w` with the last row and column repeated until both divide by `stride`."""
+    height, width = frames.shape[-2:]
+    return F.pad(frames, (0, -width % stride, 0, -height % stride), mode="replicate")
