@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 20  # bytes hashed at a time; part of the format
 PREFIX = "tree-sha256:"
+UNKNOWN = PREFIX + "0" * 64  # keeps the place of a digest
+
+Visit = Callable[[int, int, memoryview], None]
 
 # What these hold goes into networks, where one NaN spoils the whole clip. Tensors named otherwise
 # (truth, features of foreign files) may hold any bits.
@@ -28,24 +32,57 @@ FINITE = ("latents", "times", "audio", "text.*", "camera.*", "motion.*", "events
 DEPTH = ("depth", "*.depth")  # +inf: the ray meets nothing
 
 
-def tree_sha256(buffers: Sequence[memoryview]) -> list[str]:
-    """Hex digest of each buffer: SHA-256 over the SHA-256s of its chunks, hashed in parallel."""
-    chunks = [b[i : i + CHUNK] for b in buffers for i in range(0, len(b), CHUNK)]
-    hashes = iter(_sha256_all(chunks))
+def tree_sha256(buffers: Sequence[memoryview], also: Visit | None = None) -> list[str]:
+    """Hex digest of each buffer: SHA-256 over the SHA-256s of its chunks, hashed in parallel.
+
+    `also(buffer, start, chunk)` is called for each chunk right after it is hashed, while it is
+    still in the processor's cache, by the same thread.
+    """
+    places = [(k, i) for k, b in enumerate(buffers) for i in range(0, len(b), CHUNK)]
+
+    def visit(place: tuple[int, int]) -> bytes:
+        k, start = place
+        chunk = buffers[k][start : start + CHUNK]
+        digest = hashlib.sha256(chunk).digest()
+        if also:
+            also(k, start, chunk)
+        return digest
+
+    hashes = iter(_map(visit, places))
     return [
         hashlib.sha256(b"".join(next(hashes) for _ in range(0, len(b), CHUNK))).hexdigest()
         for b in buffers
     ]
 
 
-def _sha256_all(chunks: list[memoryview]) -> Iterable[bytes]:
-    """hashlib lets go of the interpreter lock, so threads are enough. A pool for each call, since
-    a pool that outlives it would hang in a forked worker."""
-    threads = min(8, os.cpu_count() or 1, sum(len(c) for c in chunks) // CHUNK)
-    if threads < 2:
-        return [hashlib.sha256(c).digest() for c in chunks]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(lambda c: hashlib.sha256(c).digest(), chunks))
+def _map(visit: Callable[[tuple[int, int]], bytes], places: list[tuple[int, int]]) -> list[bytes]:
+    """hashlib lets go of the interpreter lock, so threads are enough. They take the next chunk
+    from one queue, which costs less than a future each; and they end with the call, since a pool
+    that outlives it would hang in a forked worker."""
+    out = [b""] * len(places)
+    queue = deque(enumerate(places))
+
+    def work() -> None:
+        while True:
+            try:
+                n, place = queue.popleft()
+            except IndexError:
+                return
+            out[n] = visit(place)
+
+    helpers = min(8, os.cpu_count() or 1, len(places)) - 1
+    if helpers < 1:
+        work()
+        return out
+    with ThreadPoolExecutor(helpers) as pool:
+        running = [pool.submit(work) for _ in range(helpers)]
+        try:
+            work()
+        finally:
+            queue.clear()  # after an error here the others stop too
+    for r in running:
+        r.result()
+    return out
 
 
 def record_digest(tensors: Mapping[str, Blob]) -> str:

@@ -227,17 +227,18 @@ class Record:
                     next="try --dtype fp32, or a lower guidance scale or learning rate",
                 )
 
-    def pack(self, *, last: bool = True) -> tuple[bytes, list[memoryview]]:
-        """The record as a safetensors image: header, then the data's parts in order."""
+    def pack(self, *, last: bool = True, digest: str | None = None) -> tuple[bytes, list[Blob]]:
+        """The record as a safetensors image: header, and the tensors in the order of their data.
+        The digest is computed unless given."""
         slots = place_tensors({n: (b.dtype, b.shape) for n, b in self.tensors.items()})
-        header = pack_header(slots, {"vidgen": self.metadata(last=last)})
-        return header, [self.tensors[s.name].data for s in slots]
+        header = pack_header(slots, {"vidgen": self.metadata(last=last, digest=digest)})
+        return header, [self.tensors[s.name] for s in slots]
 
-    def metadata(self, *, last: bool) -> str:
+    def metadata(self, *, last: bool, digest: str | None = None) -> str:
         """The one string under the metadata key `vidgen`."""
         value = {
             "schema": SCHEMA, "kind": self.kind, "id": self.id, "attrs": self.attrs,
-            "digest": self.digest, "last": last, "log": self.log,
+            "digest": digest or self.digest, "last": last, "log": self.log,
         }  # fmt: skip
         return canonical_json(value).decode("utf-8")
 

@@ -8,6 +8,7 @@ wrote from it leaves its own output without it, so that a cut is seen at the end
 
 from __future__ import annotations
 
+import fcntl
 import io
 import mmap
 import os
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vidgen.errors import InputError, UsageError, VidgenError
+from vidgen.io.checks import UNKNOWN, tree_sha256
 from vidgen.io.files import (
     AtomicFile,
     atomic_write,
@@ -269,10 +271,15 @@ class StreamWriter:
         record, self._held = self._held, None
         if record is None:
             return
-        header, parts = record.pack(last=last)
-        _write_all(self._file, memoryview(header))
-        for part in parts:
-            _write_all(self._file, part)
+        if any(b.sha256 is None and b.nbytes > SMALL for b in record.tensors.values()) and (
+            _is_file(self._file)
+        ):
+            _write_and_hash(self._file, record, last)
+        else:
+            header, blobs = record.pack(last=last)
+            _write_all(self._file, memoryview(header))
+            for blob in blobs:
+                _write_all(self._file, blob.data)
         self._file.flush()
         self.count += 1
 
@@ -280,6 +287,40 @@ class StreamWriter:
 def _write_all(f: BinaryIO, view: memoryview) -> None:
     while len(view):  # an unbuffered file may take less than it is given
         view = view[f.write(view) :]
+
+
+def _is_file(f: BinaryIO) -> bool:
+    """Whether bytes can be put anywhere in it: a regular file, not opened to append."""
+    try:
+        fd = f.fileno()
+        appends = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_APPEND
+        return stat.S_ISREG(os.fstat(fd).st_mode) and not appends and f.seekable()
+    except (OSError, ValueError):
+        return False
+
+
+def _write_and_hash(f: BinaryIO, record: Record, last: bool) -> None:
+    """Hash and write in one pass over the data, on all cores, and put the header in front when
+    the digest is known. Until then the file begins with zeros, which no reader takes."""
+    f.flush()
+    fd, start = f.fileno(), f.tell()
+    header, blobs = record.pack(last=last, digest=UNKNOWN)
+    at, offsets = start + len(header), []
+    for blob in blobs:
+        offsets.append(at)
+        at += blob.nbytes
+
+    def put(k: int, begin: int, chunk: memoryview) -> None:
+        where = offsets[k] + begin
+        while len(chunk):
+            n = os.pwrite(fd, chunk, where)
+            where, chunk = where + n, chunk[n:]
+
+    digests = tree_sha256([b.data for b in blobs], also=put)
+    for blob, digest in zip(blobs, digests, strict=True):
+        blob.sha256 = digest
+    _write_all(f, memoryview(record.pack(last=last)[0]))
+    f.seek(at)
 
 
 def write_stream(
