@@ -16,6 +16,7 @@ from vidgen.errors import InputError
 
 HEADER_CAP = 100_000_000  # bytes; the stock reader's own cap
 DATA_CAP = 1 << 47  # bytes; what one process can address on today's machines
+MAX_AXES = 64  # of a tensor; NumPy's own cap
 ALIGN = 8  # the data section starts on a multiple of this, counted from the record's start
 
 ITEM_BYTES = {
@@ -107,8 +108,7 @@ def header_length(prefix: bytes, place: Place) -> int:
     if length > HEADER_CAP:
         raise place.fault(
             f"a header of {length} bytes, more than the {HEADER_CAP} allowed",
-            why=f"these bytes begin {_looks_like(prefix)}, not a record",
-            next="vidgen inspect --help says what can be read",
+            why=looks_like(prefix) or f"a record can't begin with the bytes {prefix.hex(' ')}",
         )
     return length
 
@@ -148,11 +148,11 @@ def _slot(name: str, info: Any, place: Place) -> Slot:
         raise place.fault(f"tensor `{name}` has no dtype, shape and data_offsets", 8)
     dtype, shape, offsets = info["dtype"], info["shape"], info["data_offsets"]
     if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
-        raise place.fault(f"tensor `{name}` is of unknown dtype {_short(dtype)}", 8)
+        raise place.fault(f"tensor `{name}` is of unknown dtype {short(dtype)}", 8)
     if not _is_sizes(shape):
-        raise place.fault(f"tensor `{name}` has the shape {_short(shape)}", 8)
+        raise place.fault(f"tensor `{name}` has the shape {short(shape)}", 8)
     if not _is_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise place.fault(f"tensor `{name}` has the offsets {_short(offsets)}", 8)
+        raise place.fault(f"tensor `{name}` has the offsets {short(offsets)}", 8)
     begin, end = offsets
     if (size := nbytes(dtype, shape)) != end - begin:
         raise place.fault(
@@ -198,35 +198,40 @@ def _refuse(constant: str) -> Any:
 
 
 def _is_sizes(x: Any) -> bool:
-    return isinstance(x, list) and all(type(n) is int and n >= 0 for n in x)
+    """A list of counts, short and small enough that their product is computed at once."""
+    return (
+        isinstance(x, list)
+        and len(x) <= MAX_AXES
+        and all(type(n) is int and 0 <= n < 1 << 63 for n in x)
+    )
 
 
 def _is_strings(x: Any) -> bool:
     return isinstance(x, dict) and all(isinstance(v, str) for v in x.values())
 
 
-def _short(x: Any) -> str:
+def short(x: Any) -> str:
     text = json.dumps(x, ensure_ascii=True)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
 _MAGIC = {
-    b"\x1f\x8b": "as gzip does",
-    b"\x28\xb5\x2f\xfd": "as zstd does",
-    b"\x89PNG": "as a PNG does",
-    b"PK\x03\x04": "as a zip or NPZ does",
-    b"\x93NUMPY": "as an NPY does",
-    b"\x1aE\xdf\xa3": "as WebM does",
-    b"\x80": "as a pickle does",
-}
+    b"\x1f\x8b": "gzip data",
+    b"\x28\xb5\x2f\xfd": "zstd data",
+    b"\x89PNG": "a PNG image",
+    b"\x93NUMPY": "an NPY array",
+    b"\x1aE\xdf\xa3": "a WebM or Matroska video",
+    b"\x80\x02": "a pickle", b"\x80\x04": "a pickle",
+}  # fmt: skip
 
 
-def _looks_like(prefix: bytes) -> str:
+def looks_like(prefix: bytes) -> str | None:
+    """What a record's first eight bytes seem to be, if they are not a record's."""
     if prefix[4:8] == b"ftyp":
-        return "as an mp4 does"
-    for magic, words in _MAGIC.items():
+        return "this looks like an mp4 video"
+    for magic, what in _MAGIC.items():
         if prefix.startswith(magic):
-            return words
-    if all(32 <= b < 127 or b in b"\t\r\n" for b in prefix):
-        return f"like text ({prefix.decode('ascii')!r})"
-    return f"with {prefix.hex(' ')}"
+            return f"this looks like {what}"
+    if prefix and all(32 <= b < 127 or b in b"\t\r\n" for b in prefix):
+        return f"this looks like text: {prefix.decode('ascii')!r}"
+    return None

@@ -22,6 +22,7 @@ from vidgen.io.layout import (
     pack_header,
     parse_json,
     place_tensors,
+    short,
 )
 from vidgen.io.log import link
 
@@ -296,8 +297,10 @@ def _verify(record: Record, digest: str | None, place: Place, offsets: Mapping[s
             raise place.fault(what, offsets.get(name, 0) + at)
 
 
-_META_TYPES = {"schema": str, "kind": str, "id": str, "attrs": dict, "digest": str,
-               "last": bool, "log": list}  # fmt: skip
+_META_TYPES = {
+    "kind": (str, "string"), "id": (str, "string"), "attrs": (dict, "object"),
+    "digest": (str, "string"), "last": (bool, "boolean"), "log": (list, "list"),
+}  # fmt: skip
 
 
 def _checked_metadata(text: str, place: Place) -> dict[str, JSON]:
@@ -307,19 +310,19 @@ def _checked_metadata(text: str, place: Place) -> dict[str, JSON]:
         raise place.fault("the metadata `vidgen` is not an object with a schema", 8)
     if meta["schema"] != SCHEMA:
         raise place.fault(
-            f"its metadata follows `{meta['schema']}`, this vidgen reads `{SCHEMA}`",
+            f"its metadata follows {short(meta['schema'])}, this vidgen reads `{SCHEMA}`",
             8,
             next="read it with the vidgen that wrote it, or a newer one",
         )
-    for key, kind in _META_TYPES.items():
+    for key, (kind, name) in _META_TYPES.items():
         if not isinstance(meta.get(key), kind):
-            raise place.fault(f"its metadata has no {kind.__name__} `{key}`", 8)
+            raise place.fault(f"its metadata has no {name} `{key}`", 8)
     if meta["kind"] not in KINDS:
         raise place.fault(
-            f"`{meta['kind']}` is no kind of record", 8, why=f"the kinds are {', '.join(KINDS)}"
+            f"{short(meta['kind'])} is no kind of record", 8, why=f"known: {', '.join(KINDS)}"
         )
     if not ID.fullmatch(meta["id"]):
-        raise place.fault(f"{meta['id']!r} can't be a record's id", 8)
+        raise place.fault(f"{short(meta['id'])} can't be a record's id", 8)
     if not all(isinstance(e, dict) and isinstance(e.get("id"), str) for e in meta["log"]):
         raise place.fault(f"the log of `{meta['id']}` is not a list of entries with ids", 8)
     return meta

@@ -31,7 +31,7 @@ from vidgen.io.files import (
     is_special,
     refuse_terminal,
 )
-from vidgen.io.layout import Place, header_length, parse_header
+from vidgen.io.layout import Place, header_length, looks_like, parse_header
 from vidgen.io.record import Blob, Record, unpack
 
 __all__ = [
@@ -180,7 +180,8 @@ def _record(
     """The record whose first eight bytes are `prefix`."""
     _whole(prefix, 8, "header length", place, 0)
     length = header_length(bytes(prefix), place)
-    header = _whole(source.take(length), length, "header", place, 8)
+    guess = looks_like(bytes(prefix))
+    header = _whole(source.take(length), length, "header", place, 8, why=guess)
     slots, metadata = parse_header(bytes(header), place)
     size = slots[-1].end if slots else 0
     try:
@@ -198,11 +199,12 @@ def _record(
     return unpack(tensors, metadata, place, stem=own, verify=verify, offsets=offsets)
 
 
-def _whole(part: memoryview, n: int, what: str, place: Place, at: int) -> memoryview:
+def _whole(
+    part: memoryview, n: int, what: str, place: Place, at: int, *, why: str | None = None
+) -> memoryview:
     if len(part) < n:
-        raise place.fault(
-            f"the input ends inside the {what}: {len(part)} of {n} bytes", at + len(part)
-        )
+        words = f"the input ends inside the {what}: {len(part)} of {n} bytes"
+        raise place.fault(words, at + len(part), why=why)
     return part
 
 
