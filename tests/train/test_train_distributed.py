@@ -122,7 +122,7 @@ def test_sigterm_to_one_stops_both_and_the_other_kind_goes_on(pair, tmp_path, ki
 
 def test_kill_9_loses_one_interval_at_most(tmp_path):
     """A process killed while it saves all the time leaves a checkpoint that leads on to the bit."""
-    names = ["steps=600", "log_every=600", "eval_every=0"]
+    names = ["steps=300", "log_every=300", "eval_every=0"]
     out = tmp_path / "killed"
     job = {"out": str(out), "overrides": [*names, "checkpoint_every_s=0"], "port": 0}
     (tmp_path / "jobs.json").write_text(json.dumps([job]))
@@ -133,5 +133,5 @@ def test_kill_9_loses_one_interval_at_most(tmp_path):
     process.kill()
     process.communicate()
     reached = checkpoint.read_state(checkpoint.checkpoints(out)[-1])["step"]
-    assert 0 < reached < 600
+    assert 0 < reached < 300
     assert worst(alone(tmp_path / "whole", *names), alone(out, *names)) == 0.0

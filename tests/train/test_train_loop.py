@@ -14,9 +14,10 @@ from safetensors.torch import load_file, save_file
 
 from vidgen.errors import InputError, TryAgain, UsageError, VidgenError
 from vidgen.train import checkpoint, loop
+from vidgen.train.distributed import World
 from vidgen.train.export import export
 from vidgen.train.loop import train
-from vidgen.train.metrics import read_metrics
+from vidgen.train.metrics import Journal, read_metrics
 from vidgen.train.recipe import section
 
 
@@ -90,6 +91,12 @@ def test_resume_equals_no_stop_to_the_bit(recipe, tmp_path, dtype):
     assert pick == again
 
 
+def test_every_step_draws_anew(recipe, tmp_path):
+    train(recipe("steps=6", "log_every=1"), tmp_path, device="cpu")
+    draws = {row["draw"] for row in read_metrics(tmp_path / "metrics.jsonl") if "draw" in row}
+    assert len(draws) == 6
+
+
 def test_the_seed_and_prefetch(recipe, tmp_path):
     """Prefetching changes nothing; the seed changes everything."""
     for name, changes in {"a": [], "b": ["prefetch=0"], "c": ["seed=1"]}.items():
@@ -101,6 +108,8 @@ def test_the_seed_and_prefetch(recipe, tmp_path):
 
 def test_sigint_saves_and_interrupts(recipe, tmp_path):
     handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    train(recipe("steps=2"), tmp_path, device="cpu")
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
     with pytest.raises(KeyboardInterrupt):
         train(recipe(), tmp_path, device="cpu", progress=stop_at(4, signal.SIGINT))
     assert checkpoint.checkpoints(tmp_path)[-1].name == "step-00000004"
@@ -168,6 +177,21 @@ def test_nan_stops_and_the_last_good_checkpoint_stays(recipe, tmp_path):
     newest = checkpoint.checkpoints(tmp_path)[-1]
     assert newest.name == "step-00000006"
     assert all(t.isfinite().all() for t in checkpoint.read_tensors(newest).values())
+
+
+def test_nan_is_noticed_at_once_and_never_saved(recipe, tmp_path):
+    r = recipe("data.nan_at=6", "log_every=999")
+    with pytest.raises(VidgenError, match="step 7: loss is nan") as caught:
+        train(r, tmp_path / "one", device="cpu")
+    assert caught.value.next == "try a lower optim.lr"
+    # On a GPU nobody looks at every loss, but saving does.
+    world = World(0, 1, torch.device("cpu"))
+    with Journal(tmp_path / "two", None, quiet=False) as journal:
+        run = loop.Run(r, world, journal, None, False)
+        run.window.add(8, loss=torch.tensor(float("inf")), grad_norm=torch.tensor(1.0))
+        with pytest.raises(VidgenError, match="loss is inf"):
+            run.save()
+    assert not checkpoint.checkpoints(tmp_path / "two")
 
 
 def test_the_last_two_checkpoints_are_kept(recipe, tmp_path):

@@ -82,7 +82,7 @@ class TinyTask(Task):
             modules["net"].calls += 1
         out = modules["net"].predict(x + data.noise * noise)
         loss = F.mse_loss(out.float(), torch.sin(modules["teacher"](x)).float())
-        return loss, {"size": out.detach().abs().mean()}
+        return loss, {"size": out.detach().abs().mean(), "draw": noise[0, 0]}
 
     def evaluate(self, modules, step):
         assert not torch.is_grad_enabled() and not modules["net"].training
