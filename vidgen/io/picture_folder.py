@@ -26,7 +26,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 class PictureFolder:
-    """A folder of pictures as a video `Source`; the rate is the folder's own, else `fps`, else 25."""
+    """A folder of pictures as a video `Source`, at its own rate, else at `fps`, else at 25."""
 
     tick_s = 0.0
 

@@ -145,19 +145,31 @@ def orientation(frame: VideoFrame) -> np.ndarray:
     Row vectors, as in ISO/IEC 14496-12 §8.3.2: (x', y') = (x, y) @ matrix, y downwards. Raises
     `InputError` for a rotation that isn't a multiple of 90 degrees.
     """
-    if not frame.side_data or "DISPLAYMATRIX" not in {s.type.name for s in frame.side_data}:
-        return np.eye(2, dtype=int)
-    words = np.frombuffer(bytes(frame.side_data["DISPLAYMATRIX"]), dtype="<i4")
-    linear = rearrange(words, "(row column) -> row column", row=3)[:2, :2]
-    unit = np.rint(linear / max(np.abs(linear).max(), 1)).astype(int)
-    exact = np.allclose(linear, unit * np.abs(linear).max(), atol=1e-3 * np.abs(linear).max())
-    if not exact or not (np.abs(unit).sum(0) == 1).all() or not (np.abs(unit).sum(1) == 1).all():
+    linear = _display_matrix(frame)
+    scaled = linear / (np.abs(linear).max() or 1)
+    unit = np.rint(scaled).astype(int)
+    permutes = (np.abs(unit).sum(0) == 1).all() and (np.abs(unit).sum(1) == 1).all()
+    if not permutes or not np.allclose(scaled, unit, atol=1e-3):
         raise InputError(
             f"the video is to be shown turned by {-frame.rotation} degrees",
             why="only multiples of 90 degrees can be applied without resampling",
             next="ffmpeg -i IN OUT.mp4 (which applies the rotation)",
         )
     return unit
+
+
+def _display_matrix(frame: VideoFrame) -> np.ndarray:
+    """The display matrix without its shift, [2, 2], to some scale; identity if absent."""
+    try:
+        side_data: Any = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV can't list side data of kinds it doesn't know; mirroring is lost
+        angle = np.radians(-frame.rotation)
+        turn = [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
+        return np.array(turn)
+    if side_data is None:
+        return np.eye(2)
+    words = np.frombuffer(bytes(side_data), dtype="<i4")
+    return rearrange(words, "(row column) -> row column", row=3)[:2, :2]
 
 
 def orient(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -181,7 +193,7 @@ def is_transposed(matrix: np.ndarray) -> bool:
 
 def clockwise_degrees(matrix: np.ndarray) -> int:
     """0, 90, 180 or 270: how far the stored picture is turned clockwise to be shown."""
-    return int(round(np.degrees(np.arctan2(matrix[0, 1], matrix[0, 0])))) % 360
+    return round(float(np.degrees(np.arctan2(matrix[0, 1], matrix[0, 0])))) % 360
 
 
 def _flags() -> int:

@@ -13,17 +13,18 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from vidgen.errors import InputError
-from vidgen.io import video_color, video_container
+from vidgen.io import gif, video_color, video_container
 from vidgen.io.video_info import DEFAULT_FPS, Moment, VideoInfo
 
 if TYPE_CHECKING:
     from av import VideoCodecContext, VideoFrame
     from av.container import InputContainer
+    from av.video.stream import VideoStream
 
 # What `write_video` leaves in `description` when it had to make the sides even.
 PADDING_NOTE = re.compile(r"padded from (\d+)x(\d+)")
@@ -52,9 +53,9 @@ class VideoFile:
             raise InputError(f"{path}: has no video stream")
         self.path = path
         self.container = container
-        self.stream = stream
-        self.rate = float(stream.average_rate or stream.guessed_rate or DEFAULT_FPS)
+        self.stream = cast("VideoStream", stream)
         self.tick_s = float(stream.time_base or 0)
+        self.rate = self._average_rate()
         self._reformatter = VideoReformatter()
 
     def info(self) -> VideoInfo:
@@ -69,7 +70,7 @@ class VideoFile:
         aspect = float(self.stream.sample_aspect_ratio or 1)
         if video_color.is_transposed(turn):
             width, height, aspect = height, width, 1 / aspect
-        audio = self.container.streams.best("audio")
+        audio: Any = self.container.streams.best("audio")
         return VideoInfo(
             container=self.container.format.name,
             codec=self.stream.codec_context.name,
@@ -92,7 +93,7 @@ class VideoFile:
 
     def metadata(self) -> dict[str, str]:
         tags = {name.lower(): text for name, text in self.container.metadata.items()}
-        comment = video_container.gif_comment(self.path)
+        comment = gif.read_comment(self.path)
         return tags if comment is None else tags | {"comment": comment}
 
     def to_rgb(self, picture: VideoFrame) -> np.ndarray:
@@ -161,7 +162,7 @@ class VideoFile:
                         raise _Damage("a frame could only be guessed at", in_picture=True)
                     yield frame
         except av.FFmpegError as error:
-            raise _Damage(error.strerror.lower()) from error
+            raise _Damage(str(error.strerror).lower()) from error
         # An MP4's index says how many there are; libavformat ends quietly where the bytes end.
         if "mp4" in self.container.format.name and packets < len(self.stream.index_entries):
             raise _Damage("the file ends before its last frame")
@@ -174,7 +175,7 @@ class VideoFile:
 
         name = self.stream.codec_context.name
         if self.stream.metadata.get("alpha_mode") == "1" and name in _LIBVPX:
-            return av.VideoCodecContext.create(_LIBVPX[name], "r")
+            return cast("VideoCodecContext", av.CodecContext.create(_LIBVPX[name], "r"))
         self.stream.thread_type = threads
         return self.stream.codec_context
 
@@ -196,15 +197,26 @@ class VideoFile:
         return frame.width, frame.height
 
     def _seconds(self, frame: VideoFrame) -> float | None:
-        return None if frame.pts is None else float(frame.pts * self.stream.time_base)
+        return None if frame.pts is None else frame.pts * self.tick_s
 
     def _lasts(self, frame: VideoFrame) -> float:
         """How long the file says the frame is shown, else one interval of the average rate."""
         return (frame.duration or 0) * self.tick_s or 1 / self.rate
 
+    def _average_rate(self) -> float:
+        """Frames a second. A GIF's is computed: libavformat only looks at its first delays."""
+        if self.container.format.name == "gif" and self.stream.duration:
+            return self.stream.frames / (self.stream.duration * self.tick_s)
+        return float(self.stream.average_rate or self.stream.guessed_rate or DEFAULT_FPS)
+
     def _duration(self) -> float | None:
+        """Of the video stream; Matroska writers note it in a tag, else the container's."""
         if self.stream.duration is not None:
-            return float(self.stream.duration * self.stream.time_base)
+            return self.stream.duration * self.tick_s
+        if tag := re.fullmatch(
+            r"(\d+):(\d+):(\d+\.?\d*)", self.stream.metadata.get("DURATION", "")
+        ):
+            return int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
         duration = self.container.duration
         return None if duration is None else duration / 1_000_000
 
@@ -232,12 +244,16 @@ def read_audio(path: str | Path, start_s: float, end_s: float | None = None) -> 
     """
     import av
 
-    path, parts, first_s = Path(path), [], None
+    parts: list[np.ndarray] = []
+    first_s, rate = None, 1
     try:
         with av.open(str(path), metadata_errors="replace") as container:
-            stream = container.streams.best("audio")
-            rate = stream.rate
+            stream: Any = container.streams.best("audio")
+            rate, channels = stream.rate, stream.channels
+            # Encoders fill their last block with silence; where the length is stated, it is cut.
+            length = stream.duration and round(float(stream.duration * stream.time_base) * rate)
             to_float = av.AudioResampler(format="fltp", layout=stream.layout, rate=rate)
+            frame: Any
             for frame in container.decode(stream):
                 first_s = frame.time if first_s is None else first_s
                 if end_s is not None and frame.time is not None and frame.time > end_s:
@@ -247,16 +263,12 @@ def read_audio(path: str | Path, start_s: float, end_s: float | None = None) -> 
     except (av.FFmpegError, ValueError) as error:
         seconds = sum(part.shape[1] for part in parts) / rate
         raise InputError(
-            f"{path}: the audio is damaged: {seconds:.2f} s of it can be read",
+            f"{path}: the audio is damaged: the first {seconds:.2f} s of it can be read",
             why=str(error),
         ) from error
-    if not parts:
-        return np.zeros((stream.channels, 0), np.float32)
-    samples = np.concatenate(parts, axis=1)
+    samples = np.concatenate([np.zeros((channels, 0), np.float32), *parts], axis=1)[:, :length]
     offset = round((start_s - (first_s or 0.0)) * rate)
-    if offset < 0:
-        samples = np.pad(samples, ((0, 0), (-offset, 0)))
-    samples = samples[:, max(offset, 0) :]
+    samples = np.pad(samples, ((0, 0), (max(-offset, 0), 0)))[:, max(offset, 0) :]
     if end_s is not None:
         samples = samples[:, : round((end_s - start_s) * rate)]
     return np.ascontiguousarray(samples)

@@ -105,8 +105,9 @@ def _iterate(
         if fps is not None:
             moments = _at_rate(moments, fps, source.tick_s)
         stop = None if num_frames is None else start + num_frames
-        count, picture, rgb = 0, None, None
-        for count, moment in enumerate(islice(moments, start, stop), 1):
+        count, picture = 0, None
+        rgb: np.ndarray | None = None
+        for moment in islice(moments, start, stop):
             if rgb is None or moment.picture is not picture:
                 picture, previous, rgb = moment.picture, rgb, source.to_rgb(moment.picture)
                 if previous is not None and previous.shape != rgb.shape:
@@ -116,6 +117,7 @@ def _iterate(
                         next=f"ffmpeg -i {path} -vf scale={_size(previous)} OUT.mp4",
                     )
             yield TimedFrame(moment.time, moment.duration, rgb)
+            count += 1
     if num_frames is not None and count < num_frames:
         raise InputError(
             f"{path}: has only {count} of the {num_frames} frames asked for from frame {start} on"

@@ -10,6 +10,9 @@
 | .rgb    | raw rgb24, no header           | refused  | any                                     |
 | .nut    | raw rgb24                      | float32  | any                                     |
 
+Text tags: mp4, mkv, webm keep all; a folder too; gif keeps `comment`; libav's
+NUT reader drops a tag of more than 1023 bytes; raw has none.
+
 YUV is BT.709 limited range, converted so and tagged so. The same frames give the same bytes: one
 encoding thread, no clock times, no random ids. (AAC and Opus use floating point: between
 different processors their bytes may differ.)
@@ -17,7 +20,8 @@ different processors their bytes may differ.)
 
 from __future__ import annotations
 
-import io
+import contextlib
+import math
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -25,16 +29,14 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 
 from vidgen.errors import InputError, UsageError
-from vidgen.io import picture_folder, video_color, video_container
+from vidgen.io import gif, picture_folder, video_color
 
 if TYPE_CHECKING:
-    from av import VideoFrame
-    from av.audio.stream import AudioStream
     from av.container import OutputContainer
     from av.video.stream import VideoStream
 
@@ -68,7 +70,10 @@ _AAC_RATES = (
     88200,
     96000,
 )
-_X264 = {"preset": "medium", "threads": "1"}
+# x264 gives the same bytes for the same frames but for mbtree: its SIMD code uses approximate
+# reciprocals, which differ between processors, and (core 165) reads memory past the row, so that
+# even one process writes different files in turn. Without it files are larger and better at a crf.
+_X264 = {"preset": "medium", "threads": "1", "mbtree": "0"}
 _VP9 = {"b": "0", "deadline": "good", "cpu-used": "3", "row-mt": "0", "threads": "1"}
 
 FORMATS: dict[str, Format] = {
@@ -123,36 +128,40 @@ def write_video(
         fps: 23.976, 29.97 and 59.94 are taken as the exact 24000/1001 … they stand for.
         audio: [C, S] float32 in −1…1, one or two channels, beginning with the first frame.
         crf: constant quality of H.264 (0…51) and VP9 (0…63): lower is better and larger.
-        metadata: text tags; `comment` is where vidgen keeps its log. Not kept by "rgb".
+        metadata: text tags; `comment` is where vidgen keeps its log.
         format: a key of `FORMATS`, needed for file objects.
     """
-    path = None if hasattr(dest, "write") else Path(dest)
     if format is None:
-        if path is None:
+        if not isinstance(dest, str | Path):
             raise UsageError("a format is needed to write a video to a pipe", next="--format nut")
         format = format_of(dest)
+    if format not in FORMATS:
+        raise UsageError(f"no format {format!r}; there are {', '.join(FORMATS)}")
     kind = FORMATS[format]
     rate = exact_rate(fps)
     _check(format, kind, rate, audio, sample_rate, crf)
-    pictures = _checked(frames)
-    tags = metadata or {}
+    video = _Video(_checked(frames), rate, audio, sample_rate or 0, crf, metadata or {})
     if format == "png":
-        if path is None:
+        if not isinstance(dest, str | Path):
             raise UsageError("a folder of png can't go to a pipe", next="-o FOLDER/")
-        picture_folder.write_folder(path, pictures, float(rate), tags)
-    elif format == "rgb":
-        _write_raw(path or dest, pictures)
-    elif format == "gif":
-        _write_whole(path or dest, _gif_bytes(pictures, rate, tags))
-    elif format == "nut" or path is not None:
-        target = dest if path is None else str(path)
-        _mux(target, pictures, rate, audio, sample_rate, crf, tags, kind)
+        picture_folder.write_folder(Path(dest), video.frames, float(rate), video.tags)
+    elif format in ("rgb", "gif", "nut"):
+        with _writable(dest) as file:
+            if format == "rgb":
+                for frame in video.frames:
+                    file.write(frame.data)
+            elif format == "gif":
+                file.write(gif.encode_gif(video.frames, rate, video.tags.get("comment")))
+            else:
+                _mux(_OnlyWrite(file), video, kind)
+    elif isinstance(dest, str | Path):
+        _mux(str(dest), video, kind)
     else:  # these go back to fill in their index, which a pipe can't
         with tempfile.TemporaryDirectory(prefix="vidgen-") as folder:
-            file = Path(folder) / f"video.{format}"
-            _mux(str(file), pictures, rate, audio, sample_rate, crf, tags, kind)
-            with file.open("rb") as whole:
-                shutil.copyfileobj(whole, dest)
+            whole = Path(folder) / f"video.{format}"
+            _mux(str(whole), video, kind)
+            with whole.open("rb") as source:
+                shutil.copyfileobj(source, dest)
 
 
 def exact_rate(fps: float | Fraction) -> Fraction:
@@ -208,71 +217,70 @@ def _checked(frames: np.ndarray | Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         raise InputError("there are no frames to write")
 
 
-# --- plain bytes --------------------------------------------------------------------------------
+class _Video(NamedTuple):
+    """What is written: checked frames, their rate, and all that goes with them."""
+
+    frames: Iterator[np.ndarray]
+    rate: Fraction
+    audio: np.ndarray | None
+    sample_rate: int
+    crf: int
+    tags: dict[str, str]
 
 
-def _write_raw(dest: Path | BinaryIO, pictures: Iterator[np.ndarray]) -> None:
-    if isinstance(dest, Path):
-        with dest.open("wb") as file:
-            _write_raw(file, pictures)
-        return
-    for picture in pictures:
-        dest.write(picture.data)
+class _OnlyWrite:
+    """A file that can't be sought: NUT written to a file is then the same bytes as to a pipe."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.write = file.write
 
 
-def _write_whole(dest: Path | BinaryIO, data: bytes) -> None:
-    if isinstance(dest, Path):
-        dest.write_bytes(data)
+@contextlib.contextmanager
+def _writable(dest: str | Path | BinaryIO) -> Iterator[BinaryIO]:
+    if isinstance(dest, str | Path):
+        with Path(dest).open("wb") as file:
+            yield file
     else:
-        dest.write(data)
+        yield dest
 
 
 # --- containers ---------------------------------------------------------------------------------
 
 
-def _mux(
-    target: str | BinaryIO,
-    pictures: Iterator[np.ndarray],
-    rate: Fraction,
-    audio: np.ndarray | None,
-    sample_rate: int | None,
-    crf: int,
-    tags: dict[str, str],
-    kind: Format,
-) -> None:
+def _mux(target: str | _OnlyWrite, video: _Video, kind: Format) -> None:
     """Encodes everything into one container, audio interleaved with the frames it sounds under."""
     import av
 
-    first = next(pictures)
+    first = next(video.frames)
     height, width, _ = first.shape
-    padding = (height % 2, width % 2) if kind.even else (0, 0)
-    if any(padding):
-        tags = {"description": f"padded from {width}x{height}"} | tags
+    below, right = (height % 2, width % 2) if kind.even else (0, 0)
+    tags = {"description": f"padded from {width}x{height}"} if below or right else {}
     options = {"fflags": "+bitexact"} | kind.muxer_options
+    rate = video.rate
+    if kind.muxer == "mp4":  # its default clock of 1 ms would round 17 frames at 23.976 fps
+        options["movie_timescale"] = str(rate.numerator * math.ceil(1000 / rate.numerator))
+    to_frame = video_color.rgb_frame if kind.codec == "rawvideo" else video_color.RgbToYuv()
     with av.open(target, "w", format=kind.muxer, options=options) as container:
-        container.metadata.update(tags)
-        video = _video_stream(container, kind, rate, width + padding[1], height + padding[0], crf)
-        sound = None
-        if audio is not None:
-            sound = _Sound(container, kind, audio, sample_rate)
-        to_frame = _Converter(kind, padding)
-        for index, picture in enumerate(chain([first], pictures)):
-            frame = to_frame(picture)
+        container.metadata.update(tags | video.tags)
+        pictures = _picture_stream(container, kind, rate, width + right, height + below, video.crf)
+        sound = None if video.audio is None else _Sound(container, kind, video)
+        for index, picture in enumerate(chain([first], video.frames)):
+            frame = to_frame(np.pad(picture, ((0, below), (0, right), (0, 0)), mode="edge"))
             frame.pts, frame.time_base, frame.duration = index, 1 / rate, 1
-            container.mux(video.encode(frame))
+            container.mux(pictures.encode(frame))
             if sound is not None:
                 sound.write_until(float((index + 1) / rate))
-        container.mux(video.encode(None))
+        container.mux(pictures.encode(None))
         if sound is not None:
             sound.finish()
 
 
-def _video_stream(
+def _picture_stream(
     container: OutputContainer, kind: Format, rate: Fraction, width: int, height: int, crf: int
 ) -> VideoStream:
     from av.codec.context import Flags
 
-    stream = container.add_stream(kind.codec, rate=rate)
+    stream = cast("VideoStream", container.add_stream(kind.codec, rate=rate))
     stream.width, stream.height = width, height
     stream.time_base = 1 / rate
     context = stream.codec_context
@@ -289,46 +297,29 @@ def _video_stream(
     return stream
 
 
-class _Converter:
-    """[H, W, 3] uint8 → the frame that a codec takes, padded to even sides where it must be."""
-
-    def __init__(self, kind: Format, padding: tuple[int, int]) -> None:
-        self._padding = ((0, padding[0]), (0, padding[1]), (0, 0))
-        self._convert = (
-            video_color.rgb_frame if kind.codec == "rawvideo" else video_color.RgbToYuv()
-        )
-
-    def __call__(self, picture: np.ndarray) -> VideoFrame:
-        if self._padding != ((0, 0), (0, 0), (0, 0)):
-            picture = np.pad(picture, self._padding, mode="edge")
-        return self._convert(picture)
-
-
 class _Sound:
     """Feeds audio to its encoder little by little, so that the container can interleave it."""
 
-    def __init__(
-        self, container: OutputContainer, kind: Format, audio: np.ndarray, sample_rate: int
-    ) -> None:
+    def __init__(self, container: OutputContainer, kind: Format, video: _Video) -> None:
         from av.codec.context import Flags
 
+        assert video.audio is not None and kind.audio_codec is not None  # _check saw to it
         self._container = container
-        self._audio = np.ascontiguousarray(np.clip(audio, -1, 1))
-        self._rate = sample_rate
-        self._layout = "mono" if len(audio) == 1 else "stereo"
+        self._samples = np.clip(video.audio, -1, 1)
+        self._rate = video.sample_rate
+        self._layout = "mono" if len(self._samples) == 1 else "stereo"
         self._written = 0
-        known = not kind.sample_rates or sample_rate in kind.sample_rates
-        stream_rate = sample_rate if known else kind.sample_rates[-1]
-        self._stream: AudioStream = container.add_stream(
-            kind.audio_codec, rate=stream_rate, layout=self._layout
+        known = not kind.sample_rates or self._rate in kind.sample_rates
+        self._stream: Any = container.add_stream(
+            kind.audio_codec, rate=self._rate if known else 48000, layout=self._layout
         )
         self._stream.codec_context.flags |= Flags.bitexact
 
     def write_until(self, seconds: float) -> None:
-        self._write(min(round(seconds * self._rate), self._audio.shape[1]))
+        self._write(min(round(seconds * self._rate), self._samples.shape[1]))
 
     def finish(self) -> None:
-        self._write(self._audio.shape[1])
+        self._write(self._samples.shape[1])
         self._container.mux(self._stream.encode(None))
 
     def _write(self, end: int) -> None:
@@ -336,69 +327,9 @@ class _Sound:
 
         if end <= self._written:
             return
-        samples = np.ascontiguousarray(self._audio[:, self._written : end])
+        samples = np.ascontiguousarray(self._samples[:, self._written : end])
         frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=self._layout)
         frame.sample_rate, frame.pts = self._rate, self._written
         frame.time_base = Fraction(1, self._rate)
         self._container.mux(self._stream.encode(frame))
         self._written = end
-
-
-# --- gif ----------------------------------------------------------------------------------------
-
-
-def _gif_bytes(pictures: Iterator[np.ndarray], rate: Fraction, tags: dict[str, str]) -> bytes:
-    """A looping GIF with one palette for all frames, so that still areas don't flicker."""
-    import av
-
-    file = io.BytesIO()
-    first = next(pictures)
-    height, width, _ = first.shape
-    with av.open(
-        file, "w", format="gif", options={"fflags": "+bitexact", "loop": "0"}
-    ) as container:
-        stream = container.add_stream("gif", rate=rate)
-        stream.width, stream.height, stream.pix_fmt = width, height, "pal8"
-        stream.codec_context.time_base = 1 / rate
-        graph = _palette_graph(width, height, rate)
-        for index, picture in enumerate(chain([first], pictures)):
-            frame = video_color.rgb_frame(picture)
-            frame.pts, frame.time_base = index, 1 / rate
-            graph.push(frame)
-        graph.push(None)
-        for frame in _pulled(graph):
-            frame.duration = 1
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    gif = file.getvalue()
-    comment = tags.get("comment")
-    return gif if comment is None else video_container.with_gif_comment(gif, comment)
-
-
-def _palette_graph(width: int, height: int, rate: Fraction) -> Any:
-    """split → palettegen → paletteuse, as ffmpeg's own advice for GIFs has it."""
-    from av.filter import Graph
-
-    graph = Graph()
-    source = graph.add_buffer(width=width, height=height, format="rgb24", time_base=1 / rate)
-    split = graph.add("split")
-    palette = graph.add("palettegen", "reserve_transparent=0:stats_mode=full")
-    use = graph.add("paletteuse", "dither=sierra2_4a:diff_mode=rectangle")
-    sink = graph.add("buffersink")
-    source.link_to(split)
-    split.link_to(use, 0, 0)
-    split.link_to(palette, 1, 0)
-    palette.link_to(use, 0, 1)
-    use.link_to(sink)
-    graph.configure()
-    return graph
-
-
-def _pulled(graph: Any) -> Iterator[VideoFrame]:
-    import av
-
-    while True:
-        try:
-            yield graph.pull()
-        except (av.error.EOFError, av.error.BlockingIOError):
-            return
