@@ -323,6 +323,7 @@ def test_a_foreign_folder_is_read_in_natural_order(tmp_path: Path, patches: np.n
         ({"dest": "frame.png"}, "no video format"),
         ({"dest": "clip.mp4", "fps": 0}, "0 frames a second"),
         ({"dest": "clip.mp4", "fps": -8}, "-8 frames a second"),
+        ({"dest": "clip.mp4", "fps": float("nan")}, "nan frames a second"),
         ({"dest": "clip.mp4", "crf": 52}, "crf 52: mp4 takes 0 to 51"),
         ({"dest": "clip.webm", "crf": 64}, "0 to 63"),
         ({"dest": "clip.gif", "fps": 60}, "too many for a gif"),
@@ -366,6 +367,8 @@ def test_rates() -> None:
         (100 / 7, Fraction(100, 7)),
         (0.1, Fraction(1, 10)),
         (1 / 3, Fraction(1, 3)),
+        (23.98, Fraction(24000, 1001)),
+        (7.99, Fraction(799, 100)),
     ]:
         assert exact_rate(rate) == exact, rate
 

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 # What `write_video` leaves in `description` when it had to make the sides even.
 PADDING_NOTE = re.compile(r"padded from (\d+)x(\d+)")
 
-
 # Decoders that keep the alpha plane of VP8 and VP9.
 _LIBVPX = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 

@@ -166,11 +166,13 @@ def write_video(
 
 def exact_rate(fps: float | Fraction) -> Fraction:
     """The rate as a fraction: 29.97 → 30000/1001, 12.5 → 25/2."""
-    rate = Fraction(fps)
-    broadcast = Fraction(round(rate * Fraction(1001, 1000)) * 1000, 1001)
-    if rate.denominator > 1001 and abs(rate - broadcast) < Fraction(1, 200):
-        return broadcast
-    return rate.limit_denominator(1001)
+    if not math.isfinite(fps):
+        raise UsageError(f"{fps} frames a second can't be written")
+    for broadcast in (24, 30, 48, 60, 120):
+        exact = Fraction(1000 * broadcast, 1001)
+        if abs(fps - exact) < 0.005:
+            return exact
+    return Fraction(fps).limit_denominator(1001)
 
 
 def _check(
