@@ -170,7 +170,7 @@ def exact_rate(fps: float | Fraction) -> Fraction:
         raise UsageError(f"{fps} frames a second can't be written")
     for broadcast in (24, 30, 48, 60, 120):
         exact = Fraction(1000 * broadcast, 1001)
-        if abs(fps - exact) < 0.005:
+        if abs(float(fps) - float(exact)) < 0.005:
             return exact
     return Fraction(fps).limit_denominator(1001)
 
