@@ -141,7 +141,7 @@ def _read_special(path: Path, label: str, stem: str, verify: bool) -> Iterator[R
 
 def _records(source: _Mapped | _Piped, name: str, stem: str, verify: bool) -> Iterator[Record]:
     """Parse until the input ends, then see whether it may end there."""
-    place, record = Place(name, 1, source.position), None
+    place, before, last = Place(name, 1, source.position), "", False
     ids: set[str] = set()  # of the stream that the input is in, which is over when `last` comes
     while prefix := source.take(8):
         if place.number == 1 and bytes(prefix[:4]) == b"PK\x03\x04":
@@ -151,24 +151,27 @@ def _records(source: _Mapped | _Piped, name: str, stem: str, verify: bool) -> It
             yield read_npz(data, name=name, stem=stem, verify=verify)
             return
         record = _record(prefix, source, place, stem, verify)
+        before, last = record.id, record.last  # now: the caller may change the record
         if record.id in ids:
             raise place.fault(
                 f"a second record called `{record.id}`",
                 why="the id names a sample: its noise and its files follow from it",
             )
-        ids = set() if record.last else {*ids, record.id}
+        ids.add(record.id)
+        if last:
+            ids.clear()
         place = Place(name, place.number + 1, source.position)
         yield record
-    if record is None:
+    if not before:
         raise InputError(
             f"{name}: is empty, not one record",
             why="what should have written it failed, or wrote elsewhere",
             next="look at the messages of the command before this one",
         )
-    if not record.last:
+    if not last:
         raise InputError(
             f"{name}: ends at byte {place.start}, behind record {place.number - 1}"
-            f" (`{record.id}`), which isn't marked as the last",
+            f" (`{before}`), which isn't marked as the last",
             why="what wrote it was stopped; the records up to here are whole",
             next="look at the messages of the command before this one, or run it again",
         )
@@ -244,6 +247,7 @@ class StreamWriter:
 
     def __init__(self, f: BinaryIO) -> None:
         self.count = 0  # records written, without the one that is held
+        self.size = 0  # bytes of these
         self._file = f
         self._held: Record | None = None
         self._ids: set[str] = set()
@@ -273,17 +277,20 @@ class StreamWriter:
         record, self._held = self._held, None
         if record is None:
             return
-        if any(b.sha256 is None and b.nbytes > SMALL for b in record.tensors.values()) and (
-            _is_file(self._file)
-        ):
-            _write_and_hash(self._file, record, last)
-        else:
-            header, blobs = record.pack(last=last)
-            _write_all(self._file, memoryview(header))
-            for blob in blobs:
-                _write_all(self._file, blob.data)
+        unhashed = sum(b.nbytes for b in record.tensors.values() if b.sha256 is None)
+        write = _write_and_hash if unhashed > SMALL and _is_file(self._file) else _write
+        size = write(self._file, record, last)
         self._file.flush()
-        self.count += 1
+        self.count, self.size = self.count + 1, self.size + size
+
+
+def _write(f: BinaryIO, record: Record, last: bool) -> int:
+    """Hash, then write; returns the bytes written."""
+    header, blobs = record.pack(last=last)
+    parts = [memoryview(header), *(blob.data for blob in blobs)]
+    for part in parts:
+        _write_all(f, part)
+    return sum(map(len, parts))
 
 
 def _write_all(f: BinaryIO, view: memoryview) -> None:
@@ -301,7 +308,7 @@ def _is_file(f: BinaryIO) -> bool:
         return False
 
 
-def _write_and_hash(f: BinaryIO, record: Record, last: bool) -> None:
+def _write_and_hash(f: BinaryIO, record: Record, last: bool) -> int:
     """Hash and write in one pass over the data, on all cores, and put the header in front when
     the digest is known. Until then the file begins with zeros, which no reader takes."""
     f.flush()
@@ -323,6 +330,7 @@ def _write_and_hash(f: BinaryIO, record: Record, last: bool) -> None:
         blob.sha256 = digest
     _write_all(f, memoryview(record.pack(last=last)[0]))
     f.seek(at)
+    return at - start
 
 
 def write_stream(
@@ -353,15 +361,14 @@ def write_stream(
         write_npz(_only(records), dest, force=force)
         return 1
     if not isinstance(dest, str | Path):
-        return _write_to(dest, records)
+        return _drain(records, StreamWriter(dest))
     if is_special(Path(dest)):
         with open(dest, "wb", buffering=0) as f:
-            return _write_to(f, records)
+            return _drain(records, StreamWriter(f))
     return _write_file(records, Path(dest), force)
 
 
-def _write_to(f: BinaryIO, records: Iterable[Record]) -> int:
-    writer = StreamWriter(f)
+def _drain(records: Iterable[Record], writer: StreamWriter) -> int:
     try:
         for record in records:
             writer.write(record)
@@ -377,27 +384,26 @@ def _write_to(f: BinaryIO, records: Iterable[Record]) -> int:
 
 def _write_file(records: Iterable[Record], path: Path, force: bool) -> int:
     out = AtomicFile(path, force=force)
+    writer = StreamWriter(out.file)
     try:
         with disk_full_is_an_error(path):
-            count = _write_to(out.file, records)
+            count = _drain(records, writer)
             out.commit()
     except BaseException as error:
         try:
-            _keep_finished(out, path, error)
+            _keep_finished(out, writer, path, error)
         finally:
             out.discard()
         raise
     return count
 
 
-def _keep_finished(out: AtomicFile, path: Path, error: BaseException) -> None:
-    """Save what was written before the error, under a name that says it is not all."""
-    if out.file.closed:  # the error came while taking the name
+def _keep_finished(out: AtomicFile, writer: StreamWriter, path: Path, error: BaseException) -> None:
+    """Save the whole records written before the error, under a name that says it is not all."""
+    if out.file.closed or not writer.count:  # closed: the error came while taking the name
         return
-    with suppress(OSError):  # a full disk, mostly: then there is nothing whole to keep
-        out.file.flush()
-        if not out.file.seek(0, os.SEEK_END):
-            return
+    with suppress(OSError):  # the disk, which was full
+        out.file.truncate(writer.size)
         cut = out.commit(path.with_name(path.name + ".cut"), force=True)
         kept = f"the records finished before it are in {cut}"
         error.add_note(kept)

@@ -76,11 +76,16 @@ def load_pickle(path: str | Path) -> dict[str, Any]:
     """The tensors of an older checkpoint (.pt, .bin, .ckpt). Its pickle may hold tensors and plain
     containers only; anything that would run code is an InputError."""
     import pickle
+    import warnings
 
     import torch
 
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with (
+            warnings.catch_warnings()
+        ):  # about pickles of other protocols: they load, or they don't
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as e:
         first = str(e).strip().partition("\n")[0]
         raise InputError(
