@@ -1,0 +1,5 @@
+"""`python -m vidgen`."""
+
+from vidgen.cli.app import entry
+
+entry()

@@ -1,0 +1,122 @@
+"""Help texts: plain, at most 80 columns, an example at the head."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vidgen.cli.command import Command, Param
+
+WIDTH = 80
+COLUMN = 28  # where the explanations begin
+
+Table = Mapping[str, Mapping[str, tuple[str, str]]]  # group → command → (module, summary)
+
+
+def overview(groups: Table, examples: Sequence[tuple[str, str]]) -> str:
+    """The page of `vidgen --help`. Needs neither a command's module nor typer."""
+    lines = [
+        "Usage:   vidgen COMMAND [OPTIONS] [ARGUMENTS]",
+        f"Example: {examples[0][0]}",
+        "",
+        "  Filters for text-to-video diffusion: each does one step, reads records",
+        "  from standard input and writes records to standard output.",
+        "",
+        "Examples:",
+        *_examples(examples),
+    ]
+    for group, commands in groups.items():
+        lines += ["", f"{group}:"]
+        lines += [f"  {name:<18}{summary}" for name, (_, summary) in commands.items()]
+    lines += [
+        "",
+        "`vidgen COMMAND --help` explains one, `man vidgen-COMMAND` tells the rest,",
+        "`vidgen --version` says what this is.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def page(command: Command) -> str:
+    """The page of `vidgen COMMAND --help`."""
+    words = command.page
+    lines = [f"Usage:   {line}" for line in textwrap.wrap(command.usage(), WIDTH - 9)]
+    if words.examples:
+        lines.append(f"Example: {words.examples[0][0]}")
+    lines += ["", f"  {words.summary[0].upper()}{words.summary[1:]}.", ""]
+    for sentence in words.flow():
+        lines += textwrap.wrap(sentence, WIDTH, initial_indent="  ", subsequent_indent="  ")
+    if words.flow():
+        lines.append("")
+    lines += ["Examples:", *_examples(words.examples)]
+    for title, params in sections(command).items():
+        lines += ["", f"{title}:"]
+        for param in params:
+            lines += _param(param)
+    see = ", ".join([f"man vidgen-{command.name}", *words.see_also])
+    lines += ["", *textwrap.wrap(f"See also: {see}", WIDTH, subsequent_indent="  ")]
+    return "\n".join(lines) + "\n"
+
+
+def usage(command: Command) -> str:
+    """What stands before an error when nothing was given to work on."""
+    lines = [f"Usage: {command.usage()}", *_examples(command.page.examples)]
+    return "\n".join(lines) + "\n"
+
+
+def sections(command: Command) -> dict[str, list[Param]]:
+    """Parameters as they are shown: arguments, own options, then the shared groups."""
+    from vidgen.cli.options import IO, RUNNING
+
+    out: dict[str, list[Param]] = {"Arguments": list(command.arguments)}
+    for title, group in ((f"{command.name} options", None), (IO, IO), (RUNNING, RUNNING)):
+        out[title] = [p for p in command.options if p.rich_help_panel == group and not p.hidden]
+    return {title: params for title, params in out.items() if params}
+
+
+def flags(param: Param) -> str:
+    """`-o, --output PATH`; options without a short form are indented to stay in line."""
+    from vidgen.cli.command import argument_words, value_words
+
+    if param.param_type_name == "argument":
+        return argument_words(param)  # type: ignore[arg-type]
+    short = [f for f in param.opts if not f.startswith("--")]
+    long = [f for f in param.opts if f.startswith("--")]
+    words = ", ".join([*short, *long]) if short else "    " + ", ".join(long)
+    return f"{words} {value_words(param)}".rstrip()
+
+
+def explanation(param: Param) -> str:
+    """Help, range and default: `quality of H.264 [0 to 51; default 18]`."""
+    from vidgen.cli.command import default_words, range_words
+
+    default = default_words(param)
+    known = [range_words(param), f"default: {default}" if default else ""]
+    brackets = "; ".join(x for x in known if x)
+    return f"{param.help} [{brackets}]" if brackets else str(param.help)
+
+
+def _param(param: Param) -> Iterator[str]:
+    left = f"  {flags(param)}"
+    right = textwrap.wrap(explanation(param), WIDTH - COLUMN)
+    if len(left) > COLUMN - 2:
+        yield left
+        left = ""
+    for i, line in enumerate(right):
+        yield f"{left if i == 0 else '':<{COLUMN}}{line}"
+
+
+def _examples(examples: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """Commands in one column and comments in the next, or beneath where there is no room."""
+    short = [c for c, comment in examples if len(c) + len(comment) + 7 <= WIDTH]
+    column = max(map(len, short), default=0) + 5
+    for command, comment in examples:
+        if column + len(comment) <= WIDTH and len(command) + 5 <= column:
+            yield f"  {command:<{column - 2}}{comment}"
+        elif len(command) + len(comment) + 7 <= WIDTH:
+            yield f"  {command}   {comment}"
+        else:
+            yield f"  {command}"
+            if comment:
+                yield f"      {comment}"

@@ -1,0 +1,159 @@
+"""What commands on records have in common: open inputs, check outputs, run a stage, write.
+
+A stage command is its options and one call of `run_stage`. The order is always the same: first
+whatever can be wrong with the command line and the files it names, then torch and weights, then
+the first record. So a mistake is told at once, and in a pipe the weights are read while upstream
+still computes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vidgen.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from vidgen.cli.console import Console
+    from vidgen.cli.options import FileOutput, RecordOutput
+    from vidgen.io.record import Record
+
+    Stage = Callable[[Iterator[Record]], Iterator[Record]]
+
+
+class NoInput(UsageError):
+    """Nothing was given to work on; the command's usage is printed with it."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a stage takes, and the command that makes it: `Kind("latents", "vidgen sample")`."""
+
+    name: str
+    made_by: str
+
+
+def run_stage(
+    make: Callable[[], Stage],
+    inputs: Sequence[str] | None,
+    out: RecordOutput,
+    console: Console,
+    *,
+    takes: Kind | None = None,
+) -> None:
+    """Records from the inputs, through a stage, to the output.
+
+    make   builds the stage: the place to import torch and to find the model. It is called when
+           inputs and output have been checked, before the first record is awaited.
+    takes  the kind of record that the stage takes; a file of another kind is refused at once
+    """
+    check_output(out)
+    records = open_inputs(inputs, takes=takes)
+    write_records(make()(records), out, console)
+
+
+def open_inputs(inputs: Sequence[str] | None, *, takes: Kind | None = None) -> Iterator[Record]:
+    """The records of all inputs, or of standard input. NoInput if that is a terminal."""
+    from vidgen.io.stream import read_inputs
+
+    paths = list(inputs or ())
+    if not paths or "-" in paths:
+        require_stdin()
+    records = read_inputs(paths)
+    if takes is not None:
+        for path in paths:
+            _check_kind(path, takes)
+    return records
+
+
+def require_stdin() -> None:
+    """NoInput if standard input is a terminal, or closed."""
+    if sys.stdin is None:
+        raise NoInput("no input: standard input is closed")
+    if sys.stdin.isatty():
+        raise NoInput("no input, and standard input is a terminal")
+
+
+def _check_kind(path: str, takes: Kind) -> None:
+    """InputError if the file's first record is not of the kind; pipes are looked at later."""
+    from vidgen.io.stream import read_stream
+
+    if path == "-" or not Path(path).is_file():
+        return
+    record = next(read_stream(path, verify=False), None)
+    if record is not None and record.kind != takes.name:
+        raise InputError(
+            f"{path}: record `{record.id}` holds {record.kind}, this command takes {takes.name}",
+            next=f"put `{takes.made_by}` in front of it",
+        )
+
+
+def check_output(out: RecordOutput | FileOutput, *, binary: bool = True) -> None:
+    """UsageError now rather than after the work: a terminal for binary data, a file that is there
+    already, a folder that isn't or can't be written to."""
+    from vidgen.io.stream import check_writable, refuse_terminal
+
+    if out.output == "-":
+        if binary:
+            refuse_terminal(sys.stdout)
+    else:
+        check_writable(out.output, out.force)
+
+
+def write_records(records: Iterable[Record], out: RecordOutput, console: Console) -> int:
+    """Write the stream as the options say and return how many records that were."""
+    from vidgen.io.stream import write_stream
+
+    count = write_stream(stripped(records, out), out.output, force=out.force, npz=out.npz)
+    where = "standard output" if out.output == "-" else out.output
+    console.note(f"{count} record{'s' if count != 1 else ''} to {where}")
+    return count
+
+
+def stripped(records: Iterable[Record], out: RecordOutput) -> Iterator[Record]:
+    """The records without log or prompts, where the options ask for that."""
+    from vidgen.io.log import redact, strip_log
+
+    for record in records:
+        if out.redact_prompt:
+            record = redact(record)
+        yield strip_log(record) if out.no_provenance else record
+
+
+def write_files(
+    records: Iterable[Record],
+    out: RecordOutput,
+    console: Console,
+    write: Callable[[Record, str], None],
+) -> int:
+    """Write each record to a file of its own with `write(record, path)`, which is to appear whole
+    or not at all. UsageError if one path is given for several records."""
+    count, single = 0, "{id}" not in out.output
+    for record in stripped(records, out):
+        if single and count:
+            stem, suffix = os.path.splitext(out.output)
+            raise UsageError(
+                f"{out.output} was written, and here is a second record, `{record.id}`",
+                why="one file holds one video",
+                next=f"-o '{stem}-{{id}}{suffix}' writes one file a record",
+            )
+        path = out.output if single else out.output.replace("{id}", record.id)
+        write(record, path)
+        console.note(f"wrote {path}")
+        count += 1
+    return count
+
+
+def print_json(report: Any) -> None:
+    """A report on standard output, for machines: keys in the order given."""
+    sys.stdout.write(json.dumps(report, ensure_ascii=False, indent=2) + "\n")
+
+
+def print_text(text: str) -> None:
+    """A report on standard output, for people."""
+    sys.stdout.write(text if text.endswith("\n") else text + "\n")
