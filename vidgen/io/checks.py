@@ -48,14 +48,17 @@ def tree_sha256(buffers: Sequence[memoryview], also: Visit | None = None) -> lis
             also(k, start, chunk)
         return digest
 
-    hashes = iter(_map(visit, places))
+    threads = min(8, os.cpu_count() or 1, sum(map(len, buffers)) // CHUNK)
+    hashes = iter(_map(visit, places, threads))
     return [
         hashlib.sha256(b"".join(next(hashes) for _ in range(0, len(b), CHUNK))).hexdigest()
         for b in buffers
     ]
 
 
-def _map(visit: Callable[[tuple[int, int]], bytes], places: list[tuple[int, int]]) -> list[bytes]:
+def _map(
+    visit: Callable[[tuple[int, int]], bytes], places: list[tuple[int, int]], threads: int
+) -> list[bytes]:
     """hashlib lets go of the interpreter lock, so threads are enough. They take the next chunk
     from one queue, which costs less than a future each; and they end with the call, since a pool
     that outlives it would hang in a forked worker."""
@@ -70,12 +73,11 @@ def _map(visit: Callable[[tuple[int, int]], bytes], places: list[tuple[int, int]
                 return
             out[n] = visit(place)
 
-    helpers = min(8, os.cpu_count() or 1, len(places)) - 1
-    if helpers < 1:
+    if threads < 2:
         work()
         return out
-    with ThreadPoolExecutor(helpers) as pool:
-        running = [pool.submit(work) for _ in range(helpers)]
+    with ThreadPoolExecutor(threads - 1) as pool:
+        running = [pool.submit(work) for _ in range(threads - 1)]
         try:
             work()
         finally:

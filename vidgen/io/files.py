@@ -38,8 +38,10 @@ def check_writable(path: str | Path, force: bool = False) -> None:
     """UsageError now, rather than after the work, if `path` can't be written: its folder is
     missing or read-only, it is a folder, or it is there and `force` is not given.
 
-    Of a pattern ('out/{id}.mp4') only the folder can be checked.
+    Of a pattern ('out/{id}.mp4') only the folder can be checked; `-` is standard output.
     """
+    if str(path) == "-":
+        return
     if is_pattern(path):
         fields = {f for _, f, _, _ in string.Formatter().parse(str(path)) if f is not None}
         if fields != {"id"}:
