@@ -55,8 +55,11 @@ COMMANDS = {name: entry for group in GROUPS.values() for name, entry in group.it
 
 EXAMPLES = (
     ('vidgen generate "a red ball bounces on sand ground" -o ball.mp4', "the whole job"),
-    ('vidgen encode-text "a blue cube spins" | vidgen sample-keyframes --seed 7 |', ""),
-    ("    vidgen decode -o cube.mp4", "the same job in steps"),
+    (
+        'vidgen encode-text "a blue cube spins" | vidgen sample-keyframes --seed 7'
+        " | vidgen decode -o cube.mp4",
+        "the same job in steps",
+    ),
     ("vidgen inspect clip.safetensors", "what is in a file"),
     ("vidgen log cube.mp4", "how it was made"),
 )

@@ -138,11 +138,13 @@ def _is_bundle(p: inspect.Parameter) -> bool:
 
 
 def _flat(function: Callable) -> Iterator[inspect.Parameter]:
-    """The parameters of a command without the console, bundles unfolded into their options."""
+    """The parameters of a command without what every command has; bundles unfolded into options."""
     for p in _parameters(function):
+        if p.annotation in (Console, Talk):
+            continue
         if _is_bundle(p):
             yield from _fields(p.annotation)
-        elif p.annotation is not Console:
+        else:
             yield p.replace(kind=inspect.Parameter.KEYWORD_ONLY)
 
 

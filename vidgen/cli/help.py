@@ -13,19 +13,19 @@ WIDTH = 80
 COLUMN = 28  # where the explanations begin
 
 Table = Mapping[str, Mapping[str, tuple[str, str]]]  # group → command → (module, summary)
+Examples = Sequence[tuple[str, str]]  # (command, comment)
 
 
-def overview(groups: Table, examples: Sequence[tuple[str, str]]) -> str:
+def overview(groups: Table, examples: Examples) -> str:
     """The page of `vidgen --help`. Needs neither a command's module nor typer."""
     lines = [
-        "Usage:   vidgen COMMAND [OPTIONS] [ARGUMENTS]",
-        f"Example: {examples[0][0]}",
-        "",
-        "  Filters for text-to-video diffusion: each does one step, reads records",
-        "  from standard input and writes records to standard output.",
+        "Usage: vidgen COMMAND [OPTIONS] [ARGUMENTS]",
         "",
         "Examples:",
         *_examples(examples),
+        "",
+        "Filters for text-to-video diffusion: each does one step, reads records from",
+        "standard input and writes records to standard output.",
     ]
     for group, commands in groups.items():
         lines += ["", f"{group}:"]
@@ -41,15 +41,9 @@ def overview(groups: Table, examples: Sequence[tuple[str, str]]) -> str:
 def page(command: Command) -> str:
     """The page of `vidgen COMMAND --help`."""
     words = command.page
-    lines = [f"Usage:   {line}" for line in textwrap.wrap(command.usage(), WIDTH - 9)]
-    if words.examples:
-        lines.append(f"Example: {words.examples[0][0]}")
-    lines += ["", f"  {words.summary[0].upper()}{words.summary[1:]}.", ""]
-    for sentence in words.flow():
-        lines += textwrap.wrap(sentence, WIDTH, initial_indent="  ", subsequent_indent="  ")
-    if words.flow():
-        lines.append("")
-    lines += ["Examples:", *_examples(words.examples)]
+    lines = [*_usage(command), "", "Examples:", *_examples(words.examples), ""]
+    about = [f"{words.summary[0].upper()}{words.summary[1:]}.", *words.flow()]
+    lines += [line for sentence in about for line in textwrap.wrap(sentence, WIDTH)]
     for title, params in sections(command).items():
         lines += ["", f"{title}:"]
         for param in params:
@@ -61,8 +55,11 @@ def page(command: Command) -> str:
 
 def usage(command: Command) -> str:
     """What stands before an error when nothing was given to work on."""
-    lines = [f"Usage: {command.usage()}", *_examples(command.page.examples)]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*_usage(command), *_examples(command.page.examples)]) + "\n"
+
+
+def _usage(command: Command) -> list[str]:
+    return textwrap.wrap(f"Usage: {command.usage()}", WIDTH, subsequent_indent="    ")
 
 
 def sections(command: Command) -> dict[str, list[Param]]:
@@ -107,16 +104,30 @@ def _param(param: Param) -> Iterator[str]:
         yield f"{left if i == 0 else '':<{COLUMN}}{line}"
 
 
-def _examples(examples: Sequence[tuple[str, str]]) -> Iterator[str]:
+def _examples(examples: Examples) -> Iterator[str]:
     """Commands in one column and comments in the next, or beneath where there is no room."""
-    short = [c for c, comment in examples if len(c) + len(comment) + 7 <= WIDTH]
-    column = max(map(len, short), default=0) + 5
+    fitting = [len(c) for c, comment in examples if len(c) + len(comment) + 5 <= WIDTH]
+    column = max(fitting, default=0) + 3
     for command, comment in examples:
-        if column + len(comment) <= WIDTH and len(command) + 5 <= column:
-            yield f"  {command:<{column - 2}}{comment}"
-        elif len(command) + len(comment) + 7 <= WIDTH:
-            yield f"  {command}   {comment}"
+        *before, last = split_pipe(command, WIDTH - 2)
+        yield from (f"  {line}" for line in before)
+        if not comment:
+            yield f"  {last}"
+        elif len(last) < column and 2 + column + len(comment) <= WIDTH:
+            yield f"  {last:<{column}}{comment}"
+        elif len(last) + len(comment) + 5 <= WIDTH:
+            yield f"  {last}   {comment}"
         else:
-            yield f"  {command}"
-            if comment:
-                yield f"      {comment}"
+            yield from (f"  {last}", f"      {comment}")
+
+
+def split_pipe(command: str, width: int) -> list[str]:
+    """A long pipe as lines that can be pasted together: each but the last ends in `|`."""
+    lines = [""]
+    for part in command.split(" | "):
+        if lines[-1] and len(lines[-1]) + len(part) + 3 > width:
+            lines[-1] += " |"
+            lines.append("    " + part)
+        else:
+            lines[-1] += f" | {part}" if lines[-1] else part
+    return lines

@@ -285,8 +285,8 @@ class Running:
     compile: Compile = False
     attention: Attention = "auto"
 
-    def compute(self) -> Compute:
-        """The same in the words of the stages."""
+    def compute(self, *, preload: bool = False) -> Compute:
+        """The same in the words of the stages. `preload`: read weights while upstream computes."""
         from vidgen.stages.base import Compute
 
         return Compute(
@@ -295,6 +295,7 @@ class Running:
             attention=self.attention,
             batch_size=self.batch_size,
             compile=self.compile,
+            preload=preload,
         )
 
 

@@ -36,7 +36,7 @@ Names = Annotated[list[str] | None, argument("NAME", "vidgen.record/1, vidgen.er
 
 
 def schema(names: Names = None) -> None:
-    known = all_schemas()
+    known = SHARED if names and set(names) <= SHARED.keys() else all_schemas()
     for name in names or ():
         if name not in known:
             near = difflib.get_close_matches(name, known, 1, cutoff=0.4)
@@ -45,10 +45,8 @@ def schema(names: Names = None) -> None:
                 why=f"there are {', '.join(known)}",
                 next=f"vidgen schema {near[0]}" if near else None,
             )
-    if names and len(names) == 1:
-        print_json(known[names[0]])
-    else:
-        print_json({name: known[name] for name in names or known})
+    chosen = {name: known[name] for name in names or known}
+    print_json(chosen[names[0]] if names and len(names) == 1 else chosen)
 
 
 def all_schemas() -> dict[str, Schema]:

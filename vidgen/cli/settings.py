@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vidgen.cli.command import Command, Param, config_key, convert
+from vidgen.cli.command import Command, Param, config_key, convert, default_words
 from vidgen.errors import UsageError
 
 NAME = "vidgen.toml"
@@ -27,9 +27,11 @@ FLAG, DEFAULT = "flag", "default"
 
 @dataclass(frozen=True)
 class Setting:
-    """A value, and where it comes from: `flag`, `default`, a variable's name or a file's path."""
+    """A value, what was written to get it, and where that stands: `flag`, `default`, the name of
+    a variable, or the path of a file."""
 
     value: Any
+    text: str
     origin: str
 
 
@@ -116,13 +118,14 @@ def resolve(
     UsageError for a value that doesn't fit, saying where it stands, and for a key in the command's
     own table that is no option of it.
     """
-    _check_keys(command, files)
-    return {p.name: _resolve(command, p, given, files) for p in command.params}
+    check_keys(command, files)
+    return {p.name: resolve_one(command, p, given, files) for p in command.params}
 
 
-def _resolve(
+def resolve_one(
     command: Command, param: Param, given: Mapping[str, Any], files: Sequence[SettingsFile]
 ) -> Setting:
+    """The value of one parameter."""
     if param.name in given:
         flag = max(param.opts, key=len)
         where = flag if flag.startswith("-") else (param.metavar or param.name).upper()
@@ -140,15 +143,15 @@ def _resolve(
         word = param.metavar or param.name.upper()
         example = command.page.examples[0][0] if command.page.examples else command.usage()
         raise UsageError(f"{word} is missing", next=example)
-    return Setting(param.default, DEFAULT)
+    return Setting(param.default, default_words(param), DEFAULT)
 
 
 def _converted(command: Command, param: Param, raw: Any, where: str, origin: str) -> Setting:
+    text = raw if isinstance(raw, str) else " ".join(map(str, raw)) if raw is not True else ""
     try:
-        return Setting(convert(param, raw), origin)
+        return Setting(convert(param, raw), text or "true", origin)
     except ValueError as error:
-        shown = raw if isinstance(raw, str) else " ".join(map(str, raw))
-        raise UsageError(f"{where}{shown}: {error}", next=f"vidgen {command.name} --help") from None
+        raise UsageError(f"{where}{text}: {error}", next=f"vidgen {command.name} --help") from None
 
 
 def _as_text(where: str, raw: Any) -> str | list[str]:
@@ -162,7 +165,8 @@ def _as_text(where: str, raw: Any) -> str | list[str]:
     raise UsageError(f"{where}: a {type(raw).__name__} can't be the value of an option")
 
 
-def _check_keys(command: Command, files: Sequence[SettingsFile]) -> None:
+def check_keys(command: Command, files: Sequence[SettingsFile]) -> None:
+    """UsageError for a key in the command's own table that is no option of it."""
     known = [key for p in command.params if (key := config_key(p))]
     for file in files:
         for key in file.own.get(command.name, {}):
