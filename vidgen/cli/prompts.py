@@ -7,9 +7,12 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vidgen.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from vidgen.stages.encode_text import Prompt
 
 # Keys of a row that mean something here; any other key becomes an attribute of the record.
 ROW_KEYS = ("id", "prompt", "negative_prompt", "seed")
@@ -129,3 +132,13 @@ def _checked(row: dict[str, Any], where: str) -> dict[str, Any]:
         "seed": seed,
         "attrs": attrs,
     }
+
+
+def as_prompts(rows: Sequence[dict[str, Any]]) -> list[Prompt]:
+    """The rows as the stage takes them."""
+    from vidgen.stages.encode_text import Prompt
+
+    return [
+        Prompt(row["prompt"], row["id"], row["negative_prompt"], row["seed"], row["attrs"])
+        for row in rows
+    ]

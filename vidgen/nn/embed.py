@@ -30,5 +30,5 @@ class ScalarEmbedding(nn.Module):
         self.layers = nn.Sequential(nn.Linear(frequencies, dim), nn.SiLU(), nn.Linear(dim, dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        dtype = self.layers[0].weight.dtype
+        dtype = next(self.parameters()).dtype
         return self.layers(sinusoid(x, self.frequencies, scale=self.scale).to(dtype))

@@ -79,7 +79,9 @@ class TextTower(nn.Module):
     def load(cls, tokenizer: Tokenizer, encoder_folder: Path) -> TextTower:
         """Read the encoder from disk, in float32; nothing is ever downloaded."""
         from transformers import AutoModel
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()  # standard error is for what vidgen has to say
         encoder = AutoModel.from_pretrained(
             encoder_folder, local_files_only=True, dtype=torch.float32
         )

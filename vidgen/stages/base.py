@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from vidgen.errors import InputError, UsageError
 from vidgen.io.record import Record
@@ -30,6 +30,7 @@ class Compute:
     attention: str = "auto"  # a key of vidgen.nn.attention.KERNELS
     batch_size: int = 4
     compile: bool = False
+    preload: bool = False  # read weights before the first record is here: for a stage in a pipe
 
     def torch_device(self) -> torch.device:
         """The device; UsageError if it is not there."""
@@ -67,7 +68,12 @@ class Compute:
             raise UsageError(f"--dtype {self.dtype}: choose one of {', '.join(DTYPES)}")
         return getattr(torch, DTYPES[self.dtype])
 
-    def described(self) -> dict[str, str]:
+    def check(self) -> None:
+        """UsageError now, rather than at the first record, for a device or dtype that isn't."""
+        self.torch_device()
+        self.torch_dtype()
+
+    def described(self) -> dict[str, Any]:
         """The log's words for it."""
         dtype = str(self.torch_dtype()).removeprefix("torch.")
         return {"device": self.torch_device().type, "dtype": dtype, "attention": self.attention}
@@ -108,19 +114,15 @@ def require_kind(record: Record, kind: str, *, made_by: str) -> None:
 
 
 class Loading:
-    """Weights read in the background while upstream still computes: `start()`, then `get()`."""
+    """Weights that are read once: in the background from `now` on, or when first asked for."""
 
-    def __init__(self, load: Callable[[], T]) -> None:
+    def __init__(self, load: Callable[[], T], *, now: bool = False) -> None:
         self._load = load
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="vidgen-load")
-        self._future: Future | None = None
-
-    def start(self) -> None:
-        if self._future is None:
-            self._future = self._pool.submit(self._load)
+        self._future: Future | None = self._pool.submit(load) if now else None
 
     def get(self):
-        self.start()
-        assert self._future is not None
-        self._pool.shutdown(wait=False)
+        """What was loaded; waits for it. An error of the loading comes out here."""
+        if self._future is None:
+            self._future = self._pool.submit(self._load)
         return self._future.result()

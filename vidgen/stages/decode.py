@@ -34,7 +34,7 @@ def decode(
 
     Raises InputError for latents of another autoencoder, before any weights are read.
     """
-    loading = Loading(lambda: world.load_autoencoder(folder))
+    loading = Loading(lambda: world.load_autoencoder(folder), now=compute.preload)
     for record in records:
         require_kind(record, "latents", made_by="vidgen sample-keyframes")
         require_space(record, folder)

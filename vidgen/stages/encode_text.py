@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import Tensor
+
 from vidgen.io import log
 from vidgen.io.record import Record
 from vidgen.nn.text import TextEmbedding, Tokenizer
@@ -43,6 +45,18 @@ class Names:
         return name
 
 
+def sample_ids(prompts: Iterable[Prompt], seeds: tuple[int, ...] | None) -> list[str]:
+    """The ids that the samples of these prompts will have (see `sample_id`)."""
+    names, several = Names(), seeds or (0,)
+    ids = [names.of(prompt) for prompt in prompts]
+    return [sample_id(name, seed, len(several)) for name in ids for seed in several]
+
+
+def sample_id(name: str, seed: int, num_seeds: int) -> str:
+    """The id of one sample of a text record: the record's own unless it has several."""
+    return name if num_seeds == 1 else f"{name}-s{seed}"
+
+
 def slug(text: str, length: int = 60) -> str:
     """Lower-case words joined by hyphens, cut at a word: a file name that tells what it shows."""
     words = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
@@ -67,7 +81,7 @@ def encode_text(
     tokenizer, tower = world.load_tokenizer(folder), Loading(lambda: world.load_text_tower(folder))
     for prompt in prompts:
         _warn_about(prompt.text, tokenizer, folder.name, notify)
-        tensors = {}
+        tensors: dict[str, Tensor] = {}
         for text, prefix in ((prompt.text, "text."), (prompt.negative, "text.negative_")):
             embedding = cache.get(space, text) if cache else None
             if embedding is None:
@@ -90,7 +104,7 @@ def encode_text(
         yield Record.make("text", names.of(prompt), tensors, attrs, [entry])
 
 
-def _named(embedding: TextEmbedding, prefix: str) -> dict:
+def _named(embedding: TextEmbedding, prefix: str) -> dict[str, Tensor]:
     return {
         prefix + "embeds": embedding.embeds,
         prefix + "mask": embedding.mask,

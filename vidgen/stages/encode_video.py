@@ -68,7 +68,7 @@ def encode_video(
     A size that the autoencoder's stride does not divide is filled up by repeating the last row and
     column; the record keeps the true size, to which `decode` crops.
     """
-    loading = Loading(lambda: world.load_autoencoder(folder))
+    loading = Loading(lambda: world.load_autoencoder(folder), now=compute.preload)
     for record in records:
         require_kind(record, "frames", made_by="vidgen convert FILE.mp4")
         frames = record.torch("frames")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -16,6 +17,7 @@ from vidgen.io.record import Record
 from vidgen.nn import attention
 from vidgen.nn.text import TextEmbedding, pad_text
 from vidgen.stages.base import Compute, Loading, Notify, Silent, batched, require_kind
+from vidgen.stages.encode_text import sample_id
 from vidgen.systems import world
 from vidgen.systems.base import ModelFolder, Sampler
 
@@ -34,7 +36,7 @@ class Choices:
 
     def over(self, sampler: Sampler) -> Sampler:
         """The model's sampler with the user's choices put over it."""
-        chosen = {
+        chosen: dict[str, Any] = {
             "num_inference_steps": self.num_inference_steps,
             "guidance_scale": self.guidance_scale,
             "solver": self.solver,
@@ -79,7 +81,7 @@ def sample_keyframes(
     sampler = choices.over(folder.sampler)
     if sampler.solver not in SOLVERS:
         raise UsageError(f"no solver `{sampler.solver}`", next=f"one of: {', '.join(SOLVERS)}")
-    network = Loading(lambda: world.load_transformer(folder))
+    network = Loading(lambda: world.load_transformer(folder), now=compute.preload)
     jobs = _jobs(records, folder, choices)
     with attention.kernel(compute.attention):
         for batch in batched(jobs, compute.batch_size):
@@ -98,8 +100,7 @@ def _jobs(records: Iterable[Record], folder: ModelFolder, choices: Choices) -> I
             )
         seeds = choices.seeds or (int(record.attrs.get("seed", 0)),)
         for seed in seeds:
-            name = record.id if len(seeds) == 1 else f"{record.id}-s{seed}"
-            yield _Job(record, seed, name)
+            yield _Job(record, seed, sample_id(record.id, seed, len(seeds)))
 
 
 @torch.no_grad()
@@ -114,6 +115,9 @@ def _sample(
 ) -> Iterator[Record]:
     device, dtype = compute.torch_device(), compute.torch_dtype()
     network = loading.get().to(device=device, dtype=dtype)
+    if compute.compile:
+        for block in network.blocks:
+            block.compile()
     geometry, config = folder.geometry, network.config
     stride = folder.config("vae")["stride"]
     shape = (config.channels, geometry.num_frames, geometry.height // stride,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from einops import rearrange
@@ -54,8 +55,8 @@ class AutoencoderTask(Task):
         self.weights = section(Loss, self.recipe.loss, where="loss")
 
     def build(self) -> dict[str, torch.nn.Module]:
-        vae = VideoAutoencoder(self.config).to(memory_format=torch.channels_last)
-        return {"vae": vae}
+        vae = VideoAutoencoder(self.config)
+        return {"vae": vae.to(memory_format=torch.channels_last)}  # type: ignore[call-overload]
 
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
         height, width = self.data.sizes[step % len(self.data.sizes)]
@@ -77,7 +78,7 @@ class AutoencoderTask(Task):
         self, modules: Modules, batch: dict[str, Tensor], generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor | float]]:
         frames = batch["frames"].float() / 127.5 - 1  # b 3 1 h w
-        vae = modules["vae"]
+        vae = _vae(modules)
         latents = vae.encode(frames).float()
         noise = torch.randn(latents.shape, generator=generator, device=latents.device)
         made = vae.decode(latents + self.weights.latent_noise * noise).float()
@@ -120,7 +121,7 @@ class AutoencoderTask(Task):
         seeds = range(VALIDATION_SEEDS.start, VALIDATION_SEEDS.start + count)
         frames = self._render(seeds, [0.75], height, width)  # b 1 h w 3
         x = rearrange(frames.to(self.device).float() / 127.5 - 1, "b t h w c -> b c t h w")
-        vae = modules["vae"]
+        vae = _vae(modules)
         made = vae.decode(vae.encode(x)).float().clamp(-1, 1)
         pixels = ((made + 1) * 127.5).round().to(torch.uint8).cpu()
         return frames.cpu(), rearrange(pixels, "b c t h w -> b t h w c")
@@ -128,7 +129,7 @@ class AutoencoderTask(Task):
     @torch.no_grad()
     def export(self, modules: Modules, folder: Path) -> None:
         """Measure the latents' mean and spread on training scenes, and write `vae/`."""
-        vae = modules["vae"].float()
+        vae = _vae(modules).float()
         for p in vae.parameters():  # as they will be read back
             p.copy_(p.to(torch.bfloat16).float())
         vae.latents_mean.zero_()
@@ -139,3 +140,7 @@ class AutoencoderTask(Task):
         vae.latents_std.copy_(latents.std(dim=(0, 2, 3, 4)))
         config = {"_class_name": "VideoAutoencoder", "stride": self.config.stride}
         write_component(folder / "vae", config | self.config.to_dict(), vae)
+
+
+def _vae(modules: Modules) -> VideoAutoencoder:
+    return cast(VideoAutoencoder, modules["vae"])

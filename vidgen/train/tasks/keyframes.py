@@ -28,6 +28,7 @@ from vidgen.systems.base import Geometry, ModelFolder, Sampler
 from vidgen.train.recipe import section
 from vidgen.train.task import Modules, Task, generator, share
 from vidgen.train.tasks.latents import cached_latents, encode_scenes
+from vidgen.train.tasks.tokenizer import pad_id
 from vidgen.world.captions import caption
 from vidgen.world.scene import VALIDATION_SEEDS, sample_scene
 
@@ -75,7 +76,7 @@ class KeyframesTask(Task):
             self.data.num_frames, self.data.height, self.data.width, self.data.fps
         )
         self.tokenizer = world.load_tokenizer(self.text_folder)
-        self.pad = self.tokenizer.fast.token_to_id("[PAD]")
+        self.pad = pad_id(self.tokenizer.fast)
 
     def build(self) -> dict[str, torch.nn.Module]:
         vae = world.load_autoencoder(self.vae_folder).float()
@@ -86,8 +87,15 @@ class KeyframesTask(Task):
         vae = modules["vae"]
         assert isinstance(vae, VideoAutoencoder)
         folder = Path(self.data.cache) / self.vae_folder.latent_space.replace("@", "-")
-        kept = {"level": self.data.level, "geometry": self.geometry, "device": self.device}
-        self.latents = cached_latents(folder, self.data.num, vae, say=say, **kept)
+        self.latents = cached_latents(
+            folder,
+            self.data.num,
+            vae,
+            level=self.data.level,
+            geometry=self.geometry,
+            device=self.device,
+            say=say,
+        )
         start = VALIDATION_SEEDS.start
         self.held_seeds = range(start, start + 256)
         self.held_latents = torch.cat(
@@ -129,7 +137,7 @@ class KeyframesTask(Task):
         """What `VideoDiT` takes beside z and t."""
         tower = modules["tower"]
         assert isinstance(tower, TextTower)
-        mask = ids != self.pad
+        mask = torch.ne(ids, self.pad)
         with torch.no_grad():
             out = tower.encoder(input_ids=ids, attention_mask=mask.long())
         times = torch.tensor(self.geometry.times, device=ids.device).expand(len(ids), -1)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from vidgen.systems import save
 from vidgen.train.recipe import section
 from vidgen.train.task import Modules, Task, share
-from vidgen.train.tasks.tokenizer import build_tokenizer
+from vidgen.train.tasks.tokenizer import build_tokenizer, pad_id
 from vidgen.world.captions import caption
 from vidgen.world.scene import FACTORS, VALIDATION_SEEDS, labels, sample_scene
 
@@ -90,7 +90,7 @@ class TextTask(Task):
         self.model = section(Model, self.recipe.model, where="model")
         self.data = section(Data, self.recipe.data, where="data")
         self.tokenizer = build_tokenizer(self.data.level, self.model.max_length)
-        self.pad = self.tokenizer.token_to_id("[PAD]")
+        self.pad = pad_id(self.tokenizer)
         self.tokenizer.enable_truncation(self.model.max_length)
 
     def build(self) -> dict[str, nn.Module]:

@@ -41,3 +41,11 @@ def build_tokenizer(level: str, max_length: int, captions: int = 20_000) -> Toke
         special_tokens=[("[CLS]", pieces.index("[CLS]")), ("[SEP]", pieces.index("[SEP]"))],
     )
     return tokenizer
+
+
+def pad_id(tokenizer: Tokenizer) -> int:
+    """The number of the token that fills a batch up."""
+    number = tokenizer.token_to_id("[PAD]")
+    if number is None:
+        raise ValueError("the tokenizer has no [PAD] token")
+    return number

@@ -1,0 +1,44 @@
+"""A whole model of random weights, small enough to run in milliseconds: the same layout and code
+paths as a real one."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from vidgen.nn.autoencoder import AutoencoderConfig, VideoAutoencoder
+from vidgen.nn.dit import DiTConfig, VideoDiT
+from vidgen.systems import save
+from vidgen.systems.base import Geometry, Sampler
+from vidgen.train.recipe import Recipe
+from vidgen.train.tasks.text import TextTask
+
+VAE = AutoencoderConfig(
+    channels=4, encoder_widths=(8, 8, 8), decoder_widths=(8, 8, 8), encoder_blocks=1,
+    decoder_blocks=1,
+)  # fmt: skip
+DIT = DiTConfig(
+    channels=4, dim=32, depth=2, heads=2, text_dim=16, pooled_dim=16, rope_dims=(4, 6, 6)
+)
+
+
+def make(folder: Path, *, name: str = "tiny", seed: int = 0) -> Path:
+    """Write the model into `folder`; another seed is another autoencoder, encoder and network."""
+    torch.manual_seed(seed)
+    vae, network = VideoAutoencoder(VAE), VideoDiT(DIT)
+    with torch.no_grad():
+        for p in network.parameters():  # a new network returns zero
+            p.add_(0.05 * torch.randn_like(p))
+    config = {"_class_name": "VideoAutoencoder", "stride": VAE.stride} | VAE.to_dict()
+    save.write_component(folder / "vae", config, vae)
+    geometry = asdict(Geometry(num_frames=3, height=16, width=32, fps=2.0))
+    save.write_component(folder / "transformer", DIT.to_dict() | {"sample": geometry}, network)
+    task = TextTask(Recipe("text", model={"dim": 16, "depth": 1, "heads": 2, "max_length": 24}))
+    task.export(task.build(), folder)
+    sampler = Sampler("flow", "linear_flow", "euler", 3, 2.0, shift=2.0)
+    save.write_json(folder / "scheduler" / "scheduler_config.json", asdict(sampler))
+    parts = ["text_encoder", "tokenizer", "transformer", "vae", "scheduler"]
+    save.write_index(folder, name, "world", parts)
+    return folder

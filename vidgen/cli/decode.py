@@ -1,0 +1,80 @@
+"""`vidgen decode`: latents records to video."""
+
+from __future__ import annotations
+
+from vidgen.cli.console import Console
+from vidgen.cli.options import Crf, DryRun, Fps, Inputs, Keep, Model, RecordOutput, Running
+from vidgen.cli.page import Page
+from vidgen.cli.video_output import RawFormat, is_video, write_videos
+
+PAGE = Page(
+    name="decode",
+    summary="latents records to video",
+    description="""\
+Decodes latents to frames with the model's autoencoder. What is written follows from the name after
+-o: .mp4, .mkv, .webm and .gif are videos, a name that ends in / is a folder of PNG files, anything
+else, and standard output, is a stream of frames records. --format rgb and --format nut write raw
+frames to standard output, for ffmpeg.
+
+Latents of another autoencoder are refused before any weights load. Latents are decoded in chunks of
+frames, in smaller ones when memory runs out, which changes nothing in the result; the latents that
+came in are never lost by it.
+
+Videos carry the record's history; `vidgen log` prints it.""",
+    reads="latents records from IN",
+    writes="videos, or frames records, to -o",
+    examples=[
+        ("vidgen decode ball.latents.safetensors -o ball.mp4", "the common case"),
+        ("vidgen decode all.latents.safetensors -o 'out/{id}.webm'", "one file a record"),
+        ("vidgen decode ball.latents.safetensors | vidgen contact-sheet -o ball.png",
+         "frames in a pipe"),
+        ("vidgen decode ball.latents.safetensors --format rgb > ball.rgb", "raw rgb24"),
+    ],
+    notes={
+        "RECORDS": """\
+Adds `frames` uint8 [T, H, W, 3], sRGB, full range. Drops `text.*` and `latents`, which are spent,
+unless --keep. H.264 is yuv420p, tagged BT.709 limited range; odd sides are made even by repeating
+the last row or column.""",
+        "REPRODUCIBILITY": """\
+The same latents give the same frames on the same machine and torch, and the same frames the same
+file: no clock times, one encoder thread.""",
+    },
+    see_also=["vidgen-sample-keyframes(1)", "vidgen-contact-sheet(1)", "ffmpeg(1)"],
+)  # fmt: skip
+
+
+def decode(
+    out: RecordOutput,
+    running: Running,
+    console: Console,
+    inputs: Inputs = None,
+    model: Model = None,
+    fps: Fps = None,
+    crf: Crf = 18,
+    format: RawFormat = None,
+    keep: Keep = False,
+    dry_run: DryRun = False,
+) -> None:
+    from vidgen.cli.runner import Kind, check_output, open_inputs, print_text, write_records
+    from vidgen.systems.base import ModelFolder
+
+    if not dry_run:
+        check_output(out)
+    takes = Kind("latents", "vidgen sample-keyframes")
+    folder = ModelFolder.find(model)
+    folder.component("vae")
+    records = open_inputs(inputs, takes=takes)
+    if dry_run:
+        from vidgen.stages import plan
+
+        print_text(plan.decoding(folder, running.compute(), list(records)))
+        return
+    from vidgen.stages.decode import decode as stage
+
+    compute = running.compute(preload=not inputs)
+    compute.check()
+    frames = stage(records, folder, keep=keep, compute=compute, notify=console)
+    if is_video(out.output, format):
+        write_videos(frames, out, console, fps=fps, crf=crf, format=format)
+    else:
+        write_records(frames, out, console)

@@ -1,0 +1,95 @@
+"""`vidgen encode-text`: prompts to text records."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from vidgen.cli import prompts as rows
+from vidgen.cli.console import Console
+from vidgen.cli.options import DryRun, Model, Negative, RecordOutput, argument, option
+from vidgen.cli.page import Page
+
+PAGE = Page(
+    name="encode-text",
+    summary="prompts to text records",
+    description="""\
+Encodes each prompt, and its negative prompt, with the model's text encoder. Prompts are arguments,
+or the lines of a file, or its JSONL rows: objects with `prompt` and, if wanted, `id`,
+`negative_prompt` and `seed`; any other key becomes an attribute of the record. The id names the
+sample through all later stages and decides its noise together with the seed; without one it is
+made from the prompt's words.
+
+Words that the encoder was never taught are named in a warning, with the nearest that it knows. A
+prompt longer than the encoder reads is cut, with a warning.
+
+Encoded prompts are remembered on disk, by encoder and prompt, so that later runs need not load the
+encoder; --no-cache neither reads nor writes there.""",
+    reads="prompts from arguments, a file, or standard input",
+    writes="text records to -o",
+    examples=[
+        ('vidgen encode-text "a red ball bounces" -o ball.text.safetensors', "one prompt"),
+        ("vidgen encode-text -i prompts.txt -o all.text.safetensors", "a prompt a line"),
+        ("vidgen encode-text -i prompts.jsonl -o rows.text.safetensors", "JSONL rows"),
+        ("echo 'a blue cube spins' | vidgen encode-text | vidgen inspect", "in a pipe"),
+    ],
+    notes={
+        "RECORDS": """\
+`text.embeds` float32 [L, D], `text.mask` bool [L] and `text.pooled` float32 [D] of the prompt;
+`text.negative_embeds`, `text.negative_mask` and `text.negative_pooled` of the negative prompt,
+which is the unconditional branch of guidance and empty by default. Attributes: `prompt`,
+`negative_prompt`, `seed`, `text_encoder`.""",
+        "FILES": """\
+`$XDG_CACHE_HOME/vidgen/text` (default ~/.cache/vidgen/text) holds what was encoded.""",
+        "REPRODUCIBILITY": """\
+Prompts are encoded one at a time: what a prompt becomes does not depend on what stood beside it,
+nor on the cache.""",
+    },
+    see_also=["vidgen-sample-keyframes(1)", "vidgen-generate(1)"],
+)  # fmt: skip
+
+Prompts = Annotated[list[str] | None, argument("PROMPT", "what the video is to show")]
+PromptFile = Annotated[
+    str | None,
+    option("-i", "--input", metavar="FILE", default="none", settable=False,
+           help="prompts from a file: one a line, or JSONL rows; - is standard input"),
+]  # fmt: skip
+NoCache = Annotated[bool, option("--no-cache", help="encode anew, and remember nothing")]
+
+
+def encode_text(
+    out: RecordOutput,
+    console: Console,
+    prompts: Prompts = None,
+    input: PromptFile = None,
+    negative: Negative = None,
+    model: Model = None,
+    no_cache: NoCache = False,
+    dry_run: DryRun = False,
+) -> None:
+    from vidgen.cli.runner import check_output, print_text, write_records
+
+    if not dry_run:
+        check_output(out)
+    found = rows.gather(prompts or [], input, negative=negative)
+
+    from vidgen.systems.base import ModelFolder
+
+    folder = ModelFolder.find(model)
+    folder.component("text_encoder")
+    if dry_run:
+        from vidgen.stages import plan
+
+        print_text(plan.encoding(folder, [row["prompt"] for row in found]))
+        return
+    from vidgen.stages.encode_text import encode_text as stage
+
+    records = stage(rows.as_prompts(found), folder, cache=cache(no_cache), notify=console)
+    write_records(records, out, console)
+
+
+def cache(off: bool):
+    """The folder of remembered embeddings, or None."""
+    from vidgen.io.weights import cache_folder
+    from vidgen.stages.text_cache import TextCache
+
+    return None if off else TextCache(cache_folder() / "text")

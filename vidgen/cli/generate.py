@@ -1,0 +1,125 @@
+"""`vidgen generate`: prompts to videos, in one process."""
+
+from __future__ import annotations
+
+from vidgen.cli import prompts as rows
+from vidgen.cli.console import Console
+from vidgen.cli.encode_text import NoCache, PromptFile, Prompts, cache
+from vidgen.cli.options import (
+    Crf,
+    DryRun,
+    Fps,
+    GuidanceScale,
+    Model,
+    Negative,
+    NumSamples,
+    RecordOutput,
+    Running,
+    Seed,
+    Steps,
+)
+from vidgen.cli.page import Page
+from vidgen.cli.sample_keyframes import Shift, Solver, expand_seeds
+from vidgen.cli.video_output import is_video, write_videos
+
+PAGE = Page(
+    name="generate",
+    summary="prompts to videos, in one process",
+    description="""\
+Runs encode-text, sample-keyframes and decode in one process. The result is the same, byte for byte,
+as that of the three in a pipe; what is missing are the files in between. See their pages for what
+each does, and for options that only they have.
+
+The names of all videos are checked before anything is computed. A video is written when it is
+decoded: what is finished stays when a later one fails.""",
+    reads="prompts from arguments, a file, or standard input",
+    writes="videos, or frames records, to -o",
+    examples=[
+        ('vidgen generate "a red ball bounces on sand ground" --seed 7 -o ball.mp4', "one video"),
+        ("vidgen generate -i prompts.txt -o 'out/{id}.mp4'", "a prompt a line"),
+        ("vidgen generate \"a blue cube spins\" --seed 0-3 -o 'out/{id}.gif'", "four seeds"),
+        ('vidgen generate "a white can" --steps 5 --guidance-scale 1 -o can.mp4', "a quick draft"),
+    ],
+    notes={
+        "REPRODUCIBILITY": """\
+The same prompt, id, seed, model and options give the same file on the same machine and torch. A
+sample does not depend on the batch it is in: its noise is the same to the bit, its frames to
+rounding.""",
+    },
+    see_also=["vidgen-encode-text(1)", "vidgen-sample-keyframes(1)", "vidgen-decode(1)"],
+)
+
+
+def generate(
+    out: RecordOutput,
+    running: Running,
+    console: Console,
+    prompts: Prompts = None,
+    input: PromptFile = None,
+    negative: Negative = None,
+    seed: Seed = None,
+    num_samples: NumSamples = 1,
+    steps: Steps = None,
+    guidance_scale: GuidanceScale = None,
+    solver: Solver = None,
+    shift: Shift = None,
+    model: Model = None,
+    fps: Fps = None,
+    crf: Crf = 18,
+    no_cache: NoCache = False,
+    dry_run: DryRun = False,
+) -> None:
+    from vidgen.cli.runner import check_output, print_text, write_records
+    from vidgen.systems.base import ModelFolder
+
+    if not dry_run:
+        check_output(out)
+    found = rows.gather(prompts or [], input, negative=negative)
+    seeds = expand_seeds(seed, num_samples)
+    folder = ModelFolder.find(model)
+    count = len(found) * len(seeds or (0,))
+    if dry_run:
+        from vidgen.stages import plan
+
+        parts = [
+            plan.encoding(folder, [row["prompt"] for row in found]),
+            plan.sampling(folder, running.compute(), count, steps, guidance_scale, solver),
+            plan.decoding_of_samples(folder, running.compute(), count),
+        ]
+        print_text("\n".join(parts))
+        return
+    video = is_video(out.output)
+    named = rows.as_prompts(found)
+
+    from vidgen.stages import decode, encode_text, sample_keyframes
+
+    if video:
+        check_paths(out, encode_text.sample_ids(named, seeds))
+    compute = running.compute()
+    compute.check()
+    choices = sample_keyframes.Choices(seeds, steps, guidance_scale, solver, shift)
+    texts = encode_text.encode_text(named, folder, cache=cache(no_cache), notify=console)
+    latents = sample_keyframes.sample_keyframes(
+        texts, folder, choices, compute=compute, notify=console
+    )
+    frames = decode.decode(latents, folder, compute=compute, notify=console)
+    if video:
+        write_videos(frames, out, console, fps=fps, crf=crf)
+    else:
+        write_records(frames, out, console)
+
+
+def check_paths(out: RecordOutput, ids: list[str]) -> None:
+    """UsageError if a video's name is taken, or one name has to do for several videos."""
+    from vidgen.errors import UsageError
+    from vidgen.io.files import check_writable
+
+    if "{id}" in out.output:
+        for name in ids:
+            check_writable(out.output.replace("{id}", name), out.force)
+    elif len(ids) > 1:
+        stem, dot, suffix = out.output.rpartition(".")
+        raise UsageError(
+            f"{len(ids)} videos are asked for, and -o names one file, {out.output}",
+            next=f"-o '{stem}-{{id}}{dot}{suffix}'",
+        )

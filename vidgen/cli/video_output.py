@@ -1,0 +1,58 @@
+"""Videos as output: which names mean a video, and writing them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from vidgen.cli.options import option
+from vidgen.errors import UsageError
+
+if TYPE_CHECKING:
+    from vidgen.cli.console import Console
+    from vidgen.cli.options import RecordOutput
+    from vidgen.io.record import Record
+
+SUFFIXES = (".mp4", ".mkv", ".webm", ".gif", "/")
+
+RawFormat = Annotated[
+    Literal["rgb", "nut"] | None,
+    option("--format", metavar="NAME", settable=False, default="by the name after -o",
+           help="raw frames to standard output: rgb (rgb24) or nut"),
+]  # fmt: skip
+
+
+def is_video(output: str, format: str | None = None) -> bool:
+    """Whether the output is a video rather than a stream of records."""
+    if format is not None and output != "-":
+        raise UsageError(
+            f"--format {format} writes to standard output, and -o names {output}",
+            next="leave one of the two out",
+        )
+    return format is not None or output.lower().endswith(SUFFIXES)
+
+
+def write_videos(
+    records: Iterable[Record],
+    out: RecordOutput,
+    console: Console,
+    *,
+    fps: float | None,
+    crf: int,
+    format: str | None = None,
+) -> None:
+    """Frames records as videos: one file each, or raw to standard output, one after the other."""
+    from vidgen.cli import media
+    from vidgen.cli.runner import stripped, write_files
+
+    if format is not None:
+        for record in stripped(records, out):
+            media.write_raw(record, sys.stdout.buffer, format)
+        return
+    write_files(
+        records,
+        out,
+        console,
+        lambda record, path: media.write_clip(record, path, fps=fps, crf=crf, force=out.force),
+    )

@@ -1,0 +1,200 @@
+"""What a stage would do, before it does it: shapes, FLOPs, memory and time, as lines of text.
+
+FLOPs are counted by running the networks on the meta device, where nothing is computed. The time is
+those FLOPs at the speed that a large matrix product reaches here and now: small networks stay below
+it, so it is a lower bound and says so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from vidgen.io.record import Record, human_bytes
+from vidgen.nn.autoencoder import VideoAutoencoder
+from vidgen.stages.base import Compute
+from vidgen.stages.decode import CHUNK
+from vidgen.systems import world
+from vidgen.systems.base import ModelFolder
+
+EVALUATIONS = {"heun": 2}  # network calls a step, where that is not one
+
+
+def encoding(folder: ModelFolder, prompts: list[str]) -> str:
+    """Of encode-text."""
+    tokenizer = world.load_tokenizer(folder)
+    tokens = [len(tokenizer(text)) for text in prompts]
+    config = folder.config("text_encoder")
+    size = sum(p.stat().st_size for p in folder.weight_files("text_encoder"))
+    return _table(
+        "encode-text",
+        {
+            "model": f"{folder.name} ({folder.text_encoder})",
+            "prompts": str(len(prompts)),
+            "text.embeds": f"up to [{max(tokens)}, {config['hidden_size']}] float32 each",
+            "weights": human_bytes(size),
+        },
+    )
+
+
+def sampling(
+    folder: ModelFolder,
+    compute: Compute,
+    count: int,
+    steps: int | None,
+    guidance_scale: float | None,
+    solver: str | None,
+) -> str:
+    """Of sample-keyframes, for `count` samples."""
+    sampler, geometry = folder.sampler, folder.geometry
+    steps = steps or sampler.num_inference_steps
+    solver = solver or sampler.solver
+    scale = sampler.guidance_scale if guidance_scale is None else guidance_scale
+    branches = 1 if scale == 1 else 2
+    network = _meta(lambda: world.load_transformer(folder))
+    stride, config = folder.config("vae")["stride"], network.config
+    shape = (
+        config.channels,
+        geometry.num_frames,
+        geometry.height // stride,
+        geometry.width // stride,
+    )
+    batch = min(compute.batch_size, max(count, 1)) * branches
+    words = 32
+    one = _flops(
+        network,
+        torch.empty(1, *shape, device="meta"),
+        torch.empty(1, device="meta"),
+        text=torch.empty(1, words, config.text_dim, device="meta"),
+        pooled=torch.empty(1, config.pooled_dim, device="meta"),
+    )
+    calls = steps * EVALUATIONS.get(solver, 1) * branches
+    item = compute.torch_dtype().itemsize
+    tokens = shape[1] * shape[2] * shape[3] // (config.patch[0] * config.patch[1] * config.patch[2])
+    # The widest moment of a block: the MLP's hidden layer beside its input and output.
+    live = batch * tokens * config.dim * (config.mlp_ratio + 6) * item
+    return _table(
+        "sample-keyframes",
+        {
+            "model": f"{folder.name} ({_count(network)} parameters)",
+            "samples": str(count),
+            "latents": f"{list(shape)} float32 each, in {folder.latent_space}",
+            "sampler": f"{solver}, {steps} steps, guidance {scale:g}: {calls} network calls each",
+            **_costs(network, one * calls * count, live, compute),
+        },
+    )
+
+
+def decoding(folder: ModelFolder, compute: Compute, records: list[Record]) -> str:
+    """Of decode, for these latents records."""
+    return _decoding(folder, compute, [tuple(r["latents"].shape) for r in records])
+
+
+def decoding_of_samples(folder: ModelFolder, compute: Compute, count: int) -> str:
+    """Of decode, for samples that are yet to be made."""
+    geometry, config = folder.geometry, folder.config("vae")
+    h, w = geometry.height // config["stride"], geometry.width // config["stride"]
+    return _decoding(folder, compute, [(config["channels"], geometry.num_frames, h, w)] * count)
+
+
+def _decoding(folder: ModelFolder, compute: Compute, shapes: list[tuple[int, ...]]) -> str:
+    network = _meta(lambda: world.load_autoencoder(folder))
+    stride = network.config.stride
+    flops = peak = 0.0
+    for c, t, h, w in shapes:
+        one = _flops(network.decode, torch.empty(1, c, 1, h, w, device="meta"))
+        flops += one * t
+        peak = max(peak, _pixels(network, min(CHUNK, t), h * stride, w * stride, compute))
+    frames = ", ".join(
+        sorted({f"[{t}, {h * stride}, {w * stride}, 3] uint8" for _, t, h, w in shapes})
+    )
+    rows = {
+        "model": f"{folder.name} ({folder.latent_space})",
+        "records": str(len(shapes)),
+        "frames": frames,
+        **_costs(network, flops, peak, compute),
+    }
+    return _table("decode", rows)
+
+
+def encoding_video(folder: ModelFolder, compute: Compute, records: Iterable[Record]) -> str:
+    """Of encode-video, for these frames records."""
+    network = _meta(lambda: world.load_autoencoder(folder))
+    stride, count = network.config.stride, 0
+    flops = peak = 0.0
+    shapes = set()
+    for record in records:
+        t, height, width, _ = record["frames"].shape
+        h, w = -(-height // stride), -(-width // stride)
+        shapes.add(f"[{network.config.channels}, {t}, {h}, {w}] float32")
+        frame = torch.empty(1, 3, 1, h * stride, w * stride, device="meta")
+        flops += _flops(network.encode, frame) * t
+        peak = max(peak, _pixels(network, min(CHUNK, t), h * stride, w * stride, compute))
+        count += 1
+    return _table(
+        "encode-video",
+        {
+            "model": f"{folder.name} ({folder.latent_space})",
+            "records": str(count),
+            "latents": ", ".join(sorted(shapes)),
+            **_costs(network, flops, peak, compute),
+        },
+    )
+
+
+def _pixels(
+    network: VideoAutoencoder, frames: int, height: int, width: int, compute: Compute
+) -> float:
+    """Bytes of the widest layers alive at once: four of full width at half size, and the pixels."""
+    widest = max(*network.config.decoder_widths[:1], *network.config.encoder_widths[:1])
+    item = compute.torch_dtype().itemsize
+    return frames * height * width * (4 * widest / 4 * item + 3 * 4)
+
+
+def _meta(load: Callable[[], nn.Module]) -> Any:
+    """The network without its weights' memory: shapes are enough to count."""
+    return load().to("meta", torch.float32)
+
+
+def _flops(call: Callable, *args: Tensor, **kwargs: Tensor) -> int:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        call(*args, **kwargs)
+    return counter.get_total_flops()
+
+
+def _count(network: nn.Module) -> str:
+    return f"{sum(p.numel() for p in network.parameters()) / 1e6:.1f} M"
+
+
+def _costs(network: nn.Module, flops: float, live: float, compute: Compute) -> dict[str, str]:
+    weights = sum(p.numel() for p in network.parameters()) * compute.torch_dtype().itemsize
+    rate = _matmul_rate(compute)
+    device = compute.torch_device()
+    return {
+        "device": f"{device}, {str(compute.torch_dtype()).removeprefix('torch.')}",
+        "FLOPs": f"{flops:.3g}",
+        "memory": f"about {human_bytes(int(weights + live))}, weights {human_bytes(weights)} of it",
+        "time": f"at least {flops / rate:.2g} s at {rate / 1e9:.0f} GFLOP/s, measured now",
+    }
+
+
+def _matmul_rate(compute: Compute) -> float:
+    """FLOP/s of a large matrix product on the device, in the dtype."""
+    device, n = compute.torch_device(), 1024
+    a = torch.randn(n, n, device=device).to(compute.torch_dtype())
+    best = 0.0
+    for _ in range(4):
+        began = time.perf_counter()
+        (a @ a).sum().item()  # which waits for the device
+        best = max(best, 2 * n**3 / (time.perf_counter() - began))
+    return best
+
+
+def _table(stage: str, rows: dict[str, str]) -> str:
+    width = max(map(len, rows))
+    return "\n".join([stage, *(f"  {name:<{width}}  {value}" for name, value in rows.items())])
