@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from vidgen.cli.console import printable
-from vidgen.cli.media import content_of, parse_comment
-from vidgen.cli.options import Json, argument
+from vidgen.cli.media import content_of, decode_all, parse_comment
+from vidgen.cli.options import Json, argument, option
 from vidgen.cli.page import Page
 from vidgen.cli.runner import print_json, require_stdin
 from vidgen.cli.schemas import (
-    ANY, LOG_ENTRY, NUMBER, SWITCH, TEXT, WHOLE, array, obj, one_of, or_null, report,
+    ANY,
+    LOG_ENTRY,
+    NUMBER,
+    SWITCH,
+    TEXT,
+    WHOLE,
+    array,
+    obj,
+    one_of,
+    or_null,
+    report,
 )  # fmt: skip
 from vidgen.errors import InputError
 from vidgen.io.record import KINDS, human_bytes
 
 if TYPE_CHECKING:
     from vidgen.io.record import Record
-    from vidgen.io.video import VideoInfo
 
 PAGE = Page(
     name="inspect",
@@ -30,7 +41,8 @@ any size is shown at once; damage to the data itself is for `vidgen check` to fi
 
 Streams, NPZ files and safetensors files of other makers are read. Of a video, or a folder of
 pictures, it shows size, rate, length, codec, rotation and sound, and the history that vidgen left
-in it.""",
+in it. Headers of videos lie about frames and lengths, or are silent, so a video is decoded to its
+end; --headers believes them, at once.""",
     reads="records, NPZ or video files from IN",
     writes="text, or JSON, to standard output",
     examples=[
@@ -93,31 +105,37 @@ Inputs = Annotated[
 ]
 
 
-def inspect(inputs: Inputs = None, json: Json = False) -> None:
+Headers = Annotated[bool, option("--headers", help="don't decode videos, believe their headers")]
+
+
+def inspect(inputs: Inputs = None, *, headers: Headers = False, json: Json = False) -> None:
     paths = inputs or ["-"]
     if "-" in paths:
         require_stdin()
     if json:
-        _print_json(paths)
+        _print_json(paths, headers)
     else:
-        _print_text(paths)
+        _print_text(paths, headers)
 
 
-def _print_text(paths: list[str]) -> None:
+def _print_text(paths: list[str], headers: bool) -> None:
     """Blocks with an empty line between them; what came before an error has been printed."""
     between = ""
     for path in paths:
         if len(paths) > 1:
             print(f"{between}== {printable(path)}", flush=True)
             between = ""
-        for block in _blocks(path):
+        for block in _blocks(path, headers):
             print(between + "\n".join(map(printable, block.split("\n"))), flush=True)
             between = "\n"
 
 
-def _blocks(path: str) -> Iterator[str]:
+def _blocks(path: str, headers: bool) -> Iterator[str]:
     if content_of(path) == "video":
-        yield video_text(path)
+        video = Video(path, headers)
+        yield video.text()
+        if video.fault is not None:
+            raise video.fault
         return
     from vidgen.io.stream import read_stream
 
@@ -125,13 +143,16 @@ def _blocks(path: str) -> Iterator[str]:
         yield repr(record)
 
 
-def _print_json(paths: list[str]) -> None:
+def _print_json(paths: list[str], headers: bool) -> None:
     found: list[dict[str, Any]] = []
     fault: InputError | None = None
     try:
         for path in paths:
             if content_of(path) == "video":
-                found.append({"input": path, "video": video_json(path)})
+                video = Video(path, headers)
+                found.append({"input": path, "video": video.json()})
+                if video.fault is not None:
+                    raise video.fault
                 continue
             from vidgen.io.stream import read_stream
 
@@ -164,52 +185,63 @@ def _record_json(record: Record) -> dict[str, Any]:
 # --- videos ---------------------------------------------------------------------------------------
 
 
-def _look(path: str) -> tuple[VideoInfo, dict[str, Any] | None]:
-    """What a video says of itself, and what vidgen left in it."""
-    from vidgen.io.video import probe, read_video_metadata
+class Video:
+    """What a video says of itself, what vidgen left in it, and what decoding it shows."""
 
-    return probe(path), parse_comment(read_video_metadata(path).get("comment", ""))
+    def __init__(self, path: str, headers: bool) -> None:
+        from vidgen.io.video import probe, read_video_metadata
 
+        self.path = Path(path)
+        self.info = probe(path)
+        self.made = parse_comment(read_video_metadata(path).get("comment", ""))
+        self.fault: InputError | None = None  # found behind the header
+        if headers:
+            return
+        try:
+            frames, duration_s = decode_all(path)
+        except InputError as error:
+            self.fault = error
+        else:
+            self.info = replace(self.info, num_frames=frames, duration_s=round(duration_s, 6))
 
-def video_json(path: str) -> dict[str, Any]:
-    info, made = _look(path)
-    audio = {"sample_rate": info.sample_rate, "channels": info.channels}
-    names = ("width", "height", "num_frames", "fps", "duration_s", "container", "codec", "pix_fmt",
-             "matrix", "full_range", "rotation", "pixel_aspect")  # fmt: skip
-    return {
-        **{name: getattr(info, name) for name in names},
-        "audio": audio if info.has_audio else None,
-        "made": made,
-    }
+    def json(self) -> dict[str, Any]:
+        info = self.info
+        names = ("width", "height", "num_frames", "fps", "duration_s", "container", "codec",
+                 "pix_fmt", "matrix", "full_range", "rotation", "pixel_aspect")  # fmt: skip
+        audio = {"sample_rate": info.sample_rate, "channels": info.channels}
+        return {
+            **{name: getattr(info, name) for name in names},
+            "audio": audio if info.has_audio else None,
+            "made": self.made,
+        }
 
-
-def video_text(path: str) -> str:
-    """The table of a video, in the layout of a record's."""
-    from pathlib import Path
-
-    info, made = _look(path)
-    file = Path(path)
-    size = human_bytes(file.stat().st_size) if file.is_file() else "a folder of pictures"
-    frames = "not stated" if info.num_frames is None else str(info.num_frames)
-    length = "not stated" if info.duration_s is None else f"{info.duration_s:.3f} s"
-    guess = "" if info.matrix_stated else " (a guess from the size)"
-    sound = f"{info.sample_rate} Hz, {info.channels} channels" if info.has_audio else "none"
-    rows = {
-        "size": f"{info.width} x {info.height}",
-        "frames": frames,
-        "fps": f"{info.fps:.5g}",
-        "duration": length,
-        "codec": f"{info.codec} {info.pix_fmt}",
-        "colors": f"{info.matrix}{guess}, {'full' if info.full_range else 'limited'} range",
-        "rotation": f"{info.rotation} degrees clockwise, applied" if info.rotation else "none",
-        "audio": sound,
-    }
-    if info.pixel_aspect != 1:
-        rows["pixels"] = f"{info.pixel_aspect:.4g} times as wide as high"
-    lines = [f"{file.name or path}  video  {size}"]
-    lines += [f"  {name:<8}  {value}" for name, value in rows.items()]
-    if made:
-        lines += [f"  {key}: {value}" for key, value in made["attrs"].items() if key == "prompt"]
-        steps = " → ".join(str(entry.get("tool", "?")) for entry in made["log"])
-        lines += [f"  made by: {steps}"] if steps else []
-    return "\n".join(lines)
+    def text(self) -> str:
+        """The table, in the layout of a record's."""
+        info, made = self.info, self.made
+        is_file = self.path.is_file()
+        size = human_bytes(self.path.stat().st_size) if is_file else "a folder of pictures"
+        guess = "" if info.matrix_stated else " (a guess from the size)"
+        stated = " stated" if self.fault else ""
+        rows = {
+            "size": f"{info.width} x {info.height}",
+            "frames": f"{info.num_frames or 'not'}{stated if info.num_frames else ' stated'}",
+            "fps": f"{info.fps:.5g}",
+            "duration": "not stated" if info.duration_s is None else f"{info.duration_s:.3f} s",
+            "codec": f"{info.codec} {info.pix_fmt}",
+            "colors": f"{info.matrix}{guess}, {'full' if info.full_range else 'limited'} range",
+            "rotation": f"{info.rotation} degrees clockwise, applied" if info.rotation else "none",
+            "audio": "none",
+        }
+        if info.has_audio:
+            channels = {1: "mono", 2: "stereo"}.get(info.channels or 0, f"{info.channels} channels")
+            rows["audio"] = f"{info.sample_rate} Hz {channels}"
+        if info.pixel_aspect != 1:
+            rows["pixels"] = f"{info.pixel_aspect:.4g} times as wide as high"
+        lines = [f"{self.path.name or self.path}  video  {size}"]
+        lines += [f"  {name:<8}  {value}" for name, value in rows.items()]
+        if made and "prompt" in made["attrs"]:
+            lines.append(f"  prompt: {made['attrs']['prompt']}")
+        if made and made["log"]:
+            steps = " → ".join(str(entry.get("tool", "?")) for entry in made["log"])
+            lines.append(f"  made by: {steps}")
+        return "\n".join(lines)

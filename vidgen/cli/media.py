@@ -104,6 +104,27 @@ def history_of(path: str | Path) -> dict[str, Any] | None:
     return parse_comment(read_video_metadata(path).get("comment", ""))
 
 
+def decode_all(path: str | Path) -> tuple[int, float]:
+    """How many frames a video has and how long it lasts, in seconds, found by decoding all of it.
+
+    Raises InputError, which says how many frames come before it, at damage.
+    """
+    from vidgen.io.video import iter_frames
+    from vidgen.io.video_file import VideoFile
+
+    count, end = 0, 0.0
+    if Path(path).is_dir():
+        for frame in iter_frames(path):
+            count, end = count + 1, frame.time + frame.duration
+        return count, end
+    import av
+
+    with av.open(str(path), metadata_errors="replace") as container:
+        for moment in VideoFile(Path(path), container).moments():  # none of them made RGB
+            count, end = count + 1, moment.time + moment.duration
+    return count, end
+
+
 # --- writing --------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,166 @@
+"""`vidgen diff`: how two files differ."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from vidgen.cli.compare import compare_records, compare_videos
+from vidgen.cli.console import Console, printable
+from vidgen.cli.media import content_of
+from vidgen.cli.options import Json, argument, option
+from vidgen.cli.page import Page
+from vidgen.cli.runner import print_json, require_stdin
+from vidgen.cli.schemas import (
+    ANY,
+    NUMBER,
+    SWITCH,
+    TEXT,
+    WHOLE,
+    array,
+    obj,
+    or_null,
+    report,
+)  # fmt: skip
+from vidgen.errors import Exit, UsageError
+
+if TYPE_CHECKING:
+    from vidgen.io.record import Record
+
+PAGE = Page(
+    name="diff",
+    summary="how two files differ",
+    description="""\
+Compares records by their ids, whatever their order: tensors by name, with the greatest difference
+and the root of the mean square where values differ, then attributes and the steps of the log. Two
+videos are compared frame by frame, with the PSNR, and sample by sample where they have sound.
+
+Like diff and cmp it says nothing about what is equal. The exit code is 0 if the files are equal,
+or differ in numbers by no more than --tolerance, and 1 if they differ; 2 and 3 are trouble, as
+everywhere. How a file is laid out doesn't count: a stream and its NPZ are equal.""",
+    reads="two files of records, NPZ files or videos",
+    writes="text, or JSON, to standard output",
+    examples=[
+        ("vidgen diff a.safetensors b.safetensors || echo they differ", "what differs"),
+        ("vidgen diff --tolerance 1e-5 --only-tensors clip.safetensors clip.safetensors",
+         "rounding and history don't matter"),
+        ("vidgen diff clip.mp4 ball.mp4 || true", "two videos"),
+    ],
+    see_also=["vidgen-inspect(1)", "vidgen-log(1)"],
+)  # fmt: skip
+
+_TENSOR = obj(
+    {
+        "name": TEXT,
+        "equal": SWITCH,
+        "a": or_null(TEXT),
+        "b": or_null(TEXT),
+        "differing": or_null(WHOLE),
+        "values": or_null(WHOLE),
+        "max_abs": or_null(NUMBER),
+        "rms": or_null(NUMBER),
+    }
+)
+_RECORD = obj(
+    {
+        "id": TEXT,
+        "equal": SWITCH,
+        "missing_in": or_null({"enum": ["a", "b"]}),
+        "tensors": array(_TENSOR),
+        "attrs": array(obj({"key": TEXT, "a": ANY, "b": ANY}, optional=("a", "b"))),
+        "log": array(TEXT),
+    }
+)
+_VIDEO = obj(
+    {
+        "equal": SWITCH,
+        "facts": array(obj({"key": TEXT, "a": ANY, "b": ANY})),
+        "frames": or_null(
+            obj(
+                {
+                    "compared": WHOLE,
+                    "differing": WHOLE,
+                    "first": or_null(WHOLE),
+                    "max_abs": WHOLE,
+                    "rms": NUMBER,
+                    "psnr_db": or_null(NUMBER),
+                }
+            )
+        ),
+        "audio_max_abs": or_null(NUMBER),
+        "log": array(TEXT),
+    }
+)
+SCHEMAS = {
+    "vidgen.diff/1": report(
+        "vidgen.diff/1",
+        "What `vidgen diff --json` prints; max_abs is null where a NaN meets a number",
+        {
+            "a": TEXT,
+            "b": TEXT,
+            "equal": SWITCH,
+            "tolerance": NUMBER,
+            "records": array(_RECORD),
+            "video": _VIDEO,
+        },
+        optional=("records", "video"),
+    )
+}
+
+Tolerance = Annotated[
+    float,
+    option("--tolerance", metavar="X", min=0,
+           help="greatest difference of two values that counts as none"),
+]  # fmt: skip
+OnlyTensors = Annotated[
+    bool, option("--only-tensors", help="compare values only, not attributes and logs")
+]
+
+
+def diff(
+    console: Console,
+    a: Annotated[str, argument("A", "records, NPZ or a video; - is standard input")],
+    b: Annotated[str, argument("B", "what to compare it with")],
+    *,
+    tolerance: Tolerance = 0.0,
+    only_tensors: OnlyTensors = False,
+    json: Json = False,
+) -> Exit:
+    if "-" in (a, b):
+        require_stdin()
+    if a == b == "-":
+        raise UsageError("standard input (`-`) can be read only once")
+    kinds = {content_of(a), content_of(b)}
+    if len(kinds) > 1:
+        raise UsageError(
+            f"{a} and {b}: a video and records can't be compared",
+            next="vidgen convert VIDEO -o VIDEO.safetensors makes records of it",
+        )
+    with_history = not only_tensors
+    if kinds == {"video"}:
+        found = compare_videos(a, b, tolerance, with_history)
+    else:
+        found = compare_records(_read(a), _read(b), tolerance, with_history)
+    if json:
+        head = {"schema": "vidgen.diff/1", "a": a, "b": b, "equal": found.equal}
+        print_json({**head, "tolerance": tolerance, **found.report})
+    else:
+        for line in found.lines:
+            print(printable(line))
+    if found.equal:
+        console.note(f"{a} and {b}: {found.summary}")
+    return Exit.DONE if found.equal else Exit.FAILED
+
+
+def _read(path: str) -> dict[str, Record]:
+    """All records by id; those of a file stay on disk until they are compared."""
+    from vidgen.io.stream import read_stream
+
+    records: dict[str, Record] = {}
+    for record in read_stream(path):
+        if record.id in records:
+            raise UsageError(
+                f"{path}: holds several streams, with a record `{record.id}` in more than one",
+                next="compare them one at a time",
+            )
+        records[record.id] = record
+    return records
