@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from vidgen.cli import app
 from vidgen.errors import EXIT_MEANINGS
 from vidgen.io.record import Record
 from vidgen.io.stream import read_stream, write_stream
@@ -204,23 +201,6 @@ def test_help_and_version_go_to_stdout(vidgen) -> None:
     assert vidgen("--version").text.startswith("vidgen ")
     versions = json.loads(vidgen("--version", "--json").text)
     assert versions["schema"] == "vidgen.version/1" and versions["torch"]
-
-
-def test_a_late_write_error_is_exit_1(vidgen, two, monkeypatch) -> None:
-    def full() -> None:
-        raise OSError(28, os.strerror(28))
-
-    original = app.run
-
-    def run(words, failure):
-        code = original(words, failure)
-        monkeypatch.setattr(sys.stdout, "flush", full)
-        return code
-
-    monkeypatch.setattr(app, "run", run)
-    ran = vidgen("schema", "vidgen.error/1")
-    assert ran.code == 1
-    assert ran.err.splitlines()[0] == "vidgen schema: standard output: no space left on device"
 
 
 def test_every_exit_code_is_on_the_page_of_the_program() -> None:
