@@ -13,21 +13,19 @@ import math
 import torch
 from torch import Tensor
 
+from vidgen.world.parts import (
+    BALL_RADIUS,
+    BOX_HALF,
+    CAN_HALF,
+    CAN_RADIUS,
+    CONE_HALF,
+    CONE_RADIUS,
+    MARK_HALF,
+    RING_RADIUS,
+    RING_TUBE,
+)
+
 XYZ = tuple[Tensor, Tensor, Tensor]
-
-BALL_RADIUS = 0.5
-BOX_HALF = 0.42
-CAN_RADIUS, CAN_HALF = 0.38, 0.5
-MARK_HALF = 0.15  # half the width of the mark
-
-# Of a shape of size 1: how high its center is above the ground it stands on, and the radius of a
-# sphere about the center that holds it.
-REST_HEIGHT = {"ball": BALL_RADIUS, "cube": BOX_HALF, "cylinder": CAN_HALF}
-BOUND = {
-    "ball": BALL_RADIUS,
-    "cube": BOX_HALF * math.sqrt(3),
-    "cylinder": math.hypot(CAN_RADIUS, CAN_HALF),
-}
 
 EPS = 1e-4
 
@@ -95,9 +93,74 @@ def cylinder(o: XYZ, d: XYZ) -> tuple[Tensor, XYZ]:
     )
 
 
-INTERSECT = {"ball": ball, "cube": cube, "cylinder": cylinder}
+def cone(o: XYZ, d: XYZ) -> tuple[Tensor, XYZ]:
+    """An upright cone, its tip at the top, with a floor. At height y its radius is
+    slope · (tip − y)."""
+    slope, tip = CONE_RADIUS / (2 * CONE_HALF), CONE_HALF
+    down = tip - o[1]
+    a = d[0] * d[0] + d[2] * d[2] - slope**2 * d[1] * d[1]
+    b = o[0] * d[0] + o[2] * d[2] + slope**2 * down * d[1]
+    c = o[0] * o[0] + o[2] * o[2] - slope**2 * down * down
+    a = torch.where(a.abs() < 1e-9, 1e-9, a)
+    disc = b * b - a * c
+    root = disc.clamp(min=0).sqrt()
+    t = torch.full_like(a, math.inf)
+    for s in ((-b - root) / a, (-b + root) / a):
+        y = o[1] + s * d[1]
+        # Beyond the tip there is a second, upside-down cone, which is not ours.
+        t = torch.minimum(t, _entry(s, (disc > 0) & (y.abs() <= CONE_HALF)))
+    floor = (-CONE_HALF - o[1]) / torch.where(d[1].abs() < 1e-9, 1e-9, d[1])
+    x, _, z = along(o, floor, d)
+    floor = _entry(floor, x * x + z * z <= CONE_RADIUS**2)
+    side = t <= floor
+    t = torch.minimum(t, floor)
+    x, y, z = along(o, t.nan_to_num(posinf=0.0), d)
+    # The gradient of x² + z² − slope²·(tip − y)², as long as 1.
+    length = ((1 + slope**2) * (x * x + z * z)).sqrt().clamp(min=1e-9)
+    return t, (
+        torch.where(side, x / length, 0.0),
+        torch.where(side, slope**2 * (tip - y) / length, -1.0),
+        torch.where(side, z / length, 0.0),
+    )
 
 
-def marked(p: XYZ) -> Tensor:
-    """Whether a point of the surface is in the mark: an upright stripe over the +z half."""
+def ring(o: XYZ, d: XYZ) -> tuple[Tensor, XYZ]:
+    """A torus that stands on its edge, its hole along z. Found by walking along the ray, each step
+    as long as the distance to the surface, from where the ray enters the sphere around it."""
+    length = dot(d, d).sqrt()
+    u = (d[0] / length, d[1] / length, d[2] / length)
+    b = dot(o, u)
+    disc = b * b - dot(o, o) + (RING_RADIUS + RING_TUBE + 1e-3) ** 2
+    root = disc.clamp(min=0).sqrt()
+    walked = (-b - root).clamp(min=EPS)
+    for _ in range(RING_STEPS):
+        x, y, z = along(o, walked, u)
+        walked = walked + _to_ring(x, y, z)
+    x, y, z = along(o, walked, u)
+    near = _to_ring(x, y, z) < RING_NEAR
+    t = _entry(walked / length, near & (disc > 0) & (walked <= root - b))
+    across = (x * x + y * y).sqrt().clamp(min=1e-9)
+    inward = 1 - RING_RADIUS / across
+    reach = ((x * x + y * y) * inward * inward + z * z).sqrt().clamp(min=1e-9)
+    return t, (x * inward / reach, y * inward / reach, z / reach)
+
+
+RING_STEPS = 32
+RING_NEAR = 1e-3  # of a ring of size 1
+
+
+def _to_ring(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
+    """Distance from the torus's surface, negative inside."""
+    across = (x * x + y * y).sqrt() - RING_RADIUS
+    return (across * across + z * z).sqrt() - RING_TUBE
+
+
+INTERSECT = {"ball": ball, "cube": cube, "cylinder": cylinder, "cone": cone, "ring": ring}
+
+
+def marked(shape: str, p: XYZ) -> Tensor:
+    """Whether a point of the surface is in the mark: an upright stripe over the +z half; on a
+    ring, which is thin there, a piece of its +x side."""
+    if shape == "ring":
+        return (p[0] > 0) & (p[1].abs() < MARK_HALF)
     return (p[2] > 0) & (p[0].abs() < MARK_HALF)

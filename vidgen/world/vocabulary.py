@@ -122,6 +122,7 @@ CAMERAS = _table(
     Word(("dollies out", "moves back"), ("dollying out", "camera moves back")),
     Word(("trucks left", "slides left"), ("trucking left", "camera trucks left")),
     Word(("trucks right", "slides right"), ("trucking right", "camera trucks right")),
+    Word(("follows a path", "moves along a path"), ("moving along a path", "moving camera")),
 )
 
 BASIC: dict[str, tuple[str, ...]] = {
