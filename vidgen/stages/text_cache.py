@@ -7,9 +7,10 @@ tries seeds or settings on the same prompts should pay for it once.
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 
-from vidgen.errors import InputError
+from vidgen.errors import InputError, VidgenError
 from vidgen.io import files
 from vidgen.io.record import Record
 from vidgen.io.stream import read_stream, write_stream
@@ -46,12 +47,10 @@ class TextCache:
             "text.pooled": embedding.pooled,
         }
         record = Record.make("text", path.stem, tensors, {"text_encoder": text_encoder})
-        try:
+        with suppress(OSError, VidgenError):
             path.parent.mkdir(parents=True, exist_ok=True)
             with files.atomic_write(path, force=True) as f:
                 write_stream([record], f)
-        except OSError:
-            pass
 
     def _path(self, text_encoder: str, prompt: str) -> Path:
         key = hashlib.sha256(f"{text_encoder}\0{prompt}".encode()).hexdigest()

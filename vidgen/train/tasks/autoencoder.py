@@ -3,6 +3,9 @@
 Loss = L1 + squared error + L1 of neighbour differences (edges), plus a pull of the latents towards
 zero mean and unit variance per channel. A little noise on the latents makes the decoder forgive
 what a sampler will get slightly wrong.
+
+With `data.start` the decoder of an existing autoencoder is trained on, its encoder and the scale of
+its latents frozen: a network trained on those latents stays right.
 """
 
 from __future__ import annotations
@@ -17,7 +20,9 @@ from torch import Tensor
 
 from vidgen.io.image import write_png
 from vidgen.nn.autoencoder import AutoencoderConfig, VideoAutoencoder
-from vidgen.systems.save import write_component
+from vidgen.systems import world
+from vidgen.systems.base import ModelFolder
+from vidgen.systems.save import write_component, write_index
 from vidgen.train.recipe import section
 from vidgen.train.task import Modules, Task, generator, share
 from vidgen.world.render import render
@@ -31,6 +36,7 @@ class Data:
     level: str = "basic"  # of the world
     # One size (height, width) a step, in turn; a larger one has fewer frames, equal in pixels.
     sizes: tuple[tuple[int, int], ...] = ((40, 64), (40, 64), (40, 64), (80, 128))
+    start: str | None = None  # a folder that holds `vae/`: train its decoder alone
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,11 @@ class AutoencoderTask(Task):
         self.weights = section(Loss, self.recipe.loss, where="loss")
 
     def build(self) -> dict[str, torch.nn.Module]:
-        vae = VideoAutoencoder(self.config)
+        if self.data.start is None:
+            vae = VideoAutoencoder(self.config)
+        else:
+            vae = world.load_autoencoder(ModelFolder(Path(self.data.start))).float()
+            vae.decoder.requires_grad_(True)
         return {"vae": vae.to(memory_format=torch.channels_last)}  # type: ignore[call-overload]
 
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
@@ -79,7 +89,8 @@ class AutoencoderTask(Task):
     ) -> tuple[Tensor, dict[str, Tensor | float]]:
         frames = batch["frames"].float() / 127.5 - 1  # b 3 1 h w
         vae = _vae(modules)
-        latents = vae.encode(frames).float()
+        with torch.set_grad_enabled(self.data.start is None):
+            latents = vae.encode(frames).float()
         noise = torch.randn(latents.shape, generator=generator, device=latents.device)
         made = vae.decode(latents + self.weights.latent_noise * noise).float()
         error = made - frames
@@ -128,18 +139,24 @@ class AutoencoderTask(Task):
 
     @torch.no_grad()
     def export(self, modules: Modules, folder: Path) -> None:
-        """Measure the latents' mean and spread on training scenes, and write `vae/`."""
+        """Measure the latents' mean and spread on training scenes (unless that is fixed already),
+        and write `vae/`."""
         vae = _vae(modules).float()
         for p in vae.parameters():  # as they will be read back
             p.copy_(p.to(torch.bfloat16).float())
+        if self.data.start is None:
+            self._measure(vae)
+        config = {"_class_name": "VideoAutoencoder", "stride": vae.config.stride}
+        write_component(folder / "vae", config | vae.config.to_dict(), vae)
+        write_index(folder, "world", "world", ["vae"])
+
+    def _measure(self, vae: VideoAutoencoder) -> None:
         vae.latents_mean.zero_()
         vae.latents_std.fill_(1)
         frames = self._render(range(256), [0.0, 1.0, 2.0], *self.data.sizes[0])
         latents = vae.encode(rearrange(frames.float() / 127.5 - 1, "b t h w c -> b c t h w"))
         vae.latents_mean.copy_(latents.mean(dim=(0, 2, 3, 4)))
         vae.latents_std.copy_(latents.std(dim=(0, 2, 3, 4)))
-        config = {"_class_name": "VideoAutoencoder", "stride": self.config.stride}
-        write_component(folder / "vae", config | self.config.to_dict(), vae)
 
 
 def _vae(modules: Modules) -> VideoAutoencoder:

@@ -165,6 +165,7 @@ class TextTask(Task):
                 "sep_token": "[SEP]",
             },
         )
+        save.write_index(folder, "world", "world", ["text_encoder", "tokenizer"])
 
 
 def typo(text: str, draw: random.Random) -> str:

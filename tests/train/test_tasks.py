@@ -1,0 +1,168 @@
+"""The shipped model's tasks: a few steps of each at small size, and a model folder that works."""
+
+from __future__ import annotations
+
+import math
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from vidgen.nn.autoencoder import VideoAutoencoder
+from vidgen.stages.base import Compute
+from vidgen.stages.encode_text import Prompt, encode_text
+from vidgen.stages.sample_keyframes import sample_keyframes
+from vidgen.systems import world
+from vidgen.systems.base import ModelFolder
+from vidgen.train.loop import train
+from vidgen.train.recipe import Optim, Recipe, load_recipe, shipped_recipes
+from vidgen.train.task import make_task
+from vidgen.train.tasks.text import TextTask, typo
+from vidgen.train.tasks.tokenizer import build_tokenizer
+from vidgen.world.captions import caption
+from vidgen.world.scene import TRAIN_SEEDS, VALIDATION_SEEDS, sample_scene
+from vidgen.world.vocabulary import BASIC
+
+VAE = {"channels": 4, "encoder_widths": [8, 8, 8], "decoder_widths": [8, 8, 8],
+       "encoder_blocks": 1, "decoder_blocks": 1}  # fmt: skip
+TEXT = {"dim": 16, "depth": 1, "heads": 2, "max_length": 24}
+DIT = {"channels": 4, "dim": 32, "depth": 1, "heads": 2, "text_dim": 16, "pooled_dim": 16,
+       "rope_dims": [4, 6, 6]}  # fmt: skip
+
+
+def recipe(task: str, model: dict, data: dict | None = None, **more) -> Recipe:
+    optim = Optim(name="adamw")
+    settings = {"steps": 2, "batch_size": 8, "log_every": 1, "optim": optim, **more}
+    return Recipe(task, model=model, data=data or {}, **settings)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """All three parts, two steps each: a complete, useless model."""
+    runs = tmp_path_factory.mktemp("runs")
+    sizes = {"sizes": [[16, 32], [32, 64]]}
+    train(recipe("autoencoder", VAE, sizes), runs / "vae", device="cpu")
+    train(recipe("text", TEXT), runs / "text", device="cpu")
+    data = {
+        "vae": str(runs / "vae" / "model"), "text": str(runs / "text" / "model"),
+        "cache": str(runs / "cache"), "num": 40, "num_frames": 3, "height": 16, "width": 32,
+    }  # fmt: skip
+    small = pytest.MonkeyPatch()
+    small.setattr("vidgen.train.tasks.latents.SHARD", 32)
+    small.setattr("vidgen.train.tasks.latents.CHUNK", 16)
+    train(recipe("keyframes", DIT, data), runs / "keyframes", device="cpu")
+    small.undo()
+    return runs
+
+
+def test_the_three_parts_make_a_model_that_samples(trained):
+    model = ModelFolder.find(str(trained / "keyframes" / "model"))
+    assert model.geometry.num_frames == 3
+    texts = encode_text([Prompt("a red ball bounces")], model)
+    (record,) = sample_keyframes(texts, model, compute=Compute("cpu"))
+    assert record.torch("latents").shape == (4, 3, 2, 4)
+    assert record.torch("latents").isfinite().all()
+
+
+def test_the_model_keeps_the_autoencoder_it_was_trained_on(trained):
+    """Byte for byte: otherwise its latents would be in another space than their name says."""
+    made, part = (ModelFolder(trained / x / "model") for x in ("keyframes", "vae"))
+    assert made.sha256("vae") == part.sha256("vae")
+    assert made.latent_space.partition("@")[2] == part.latent_space.partition("@")[2]
+
+
+def test_every_run_leaves_metrics_a_plot_and_a_sheet(trained):
+    for run in ("vae", "keyframes"):
+        assert (trained / run / "metrics.jsonl").is_file()
+        assert (trained / run / "loss.png").is_file()
+        assert list((trained / run / "samples").glob("*.png"))
+
+
+def test_latents_come_out_with_zero_mean_and_unit_spread(trained):
+    vae = world.load_autoencoder(ModelFolder(trained / "vae" / "model")).float()
+    assert isinstance(vae, VideoAutoencoder)
+    task = make_task(recipe("autoencoder", VAE, {"sizes": [[16, 32]]}))
+    frames = task._render(range(64), [0.0, 1.0], 16, 32).float() / 127.5 - 1
+    latents = vae.encode(frames.permute(0, 4, 1, 2, 3))
+    assert latents.mean(dim=(0, 2, 3, 4)).abs().max() < 0.25
+    assert (latents.std(dim=(0, 2, 3, 4)) - 1).abs().max() < 0.25
+
+
+def test_training_the_decoder_alone_leaves_latents_as_they_were(trained, tmp_path):
+    data = {"start": str(trained / "vae" / "model"), "sizes": [[16, 32]]}
+    train(recipe("autoencoder", VAE, data, steps=3), tmp_path / "run", device="cpu")
+    before = world.load_autoencoder(ModelFolder(trained / "vae" / "model")).float()
+    after = world.load_autoencoder(ModelFolder(tmp_path / "run" / "model")).float()
+    frames = torch.rand(1, 3, 2, 16, 32) * 2 - 1
+    assert torch.equal(before.encode(frames), after.encode(frames))
+    latents = before.encode(frames)
+    assert not torch.equal(before.decode(latents), after.decode(latents))
+
+
+def test_a_batch_is_a_function_of_its_step(trained):
+    for name, model, data in (("autoencoder", VAE, {"sizes": [[16, 32]]}), ("text", TEXT, {})):
+        one, two = (make_task(recipe(name, model, data)) for _ in range(2))
+        two.batch(0, 0, 1)
+        a, b = one.batch(5, 0, 1), two.batch(5, 0, 1)
+        assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+        other = one.batch(6, 0, 1)
+        assert any(a[k].shape != other[k].shape or not torch.equal(a[k], other[k]) for k in a)
+
+
+def test_training_never_sees_validation_scenes():
+    assert TRAIN_SEEDS.stop <= VALIDATION_SEEDS.start
+
+
+def test_the_tokenizer_knows_every_word_of_the_world_and_spells_the_others():
+    tokenizer = build_tokenizer("basic", 64, captions=2_000)
+    draw = random.Random(1)
+    for seed in range(5_000, 5_300):
+        text = caption(sample_scene(seed), draw)
+        pieces = [p for p in tokenizer.encode(text).tokens if p.isalpha() or p.startswith("##")]
+        assert all(len(p) > 1 or p in "ai" for p in pieces), text
+        assert not any(p.startswith("##") for p in pieces), text
+    assert tokenizer.encode("Zebra!").tokens == [
+        "[CLS]",
+        "z",
+        "##e",
+        "##b",
+        "##r",
+        "##a",
+        "!",
+        "[SEP]",
+    ]
+    assert tokenizer.encode("BALL").tokens[1] == "ball"
+
+
+def test_the_pooled_vector_learns_what_a_caption_says():
+    """Two hundred small steps: the heads do better than the best guess without reading, which is
+    the spread of the basic world's words."""
+    task = TextTask(recipe("text", TEXT, batch_size=32))
+    torch.manual_seed(0)
+    modules = task.build()
+    optimizer = torch.optim.AdamW(modules["tower"].parameters(), lr=3e-3)
+    losses = []
+    for step in range(200):
+        loss, _ = task.loss(modules, task.batch(step, 0, 1), torch.Generator())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    blind = 1.5 * sum(math.log(len(values)) for values in BASIC.values())
+    assert losses[0] > blind
+    assert sum(losses[-20:]) / 20 < 0.85 * blind
+
+
+def test_a_typo_is_one_letter():
+    draw = random.Random(0)
+    for _ in range(50):
+        wrong = typo("a red ball bounces", draw)
+        assert abs(len(wrong) - len("a red ball bounces")) <= 1
+        assert wrong.split()[0] == "a"
+    assert typo("", draw) == ""
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_shipped_recipes_are_read(name):
+    load_recipe(name)
