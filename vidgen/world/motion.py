@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vidgen.world.parts import (
-    FALL_S,
+    FALL_SHARE,
     REST_HEIGHT,
     Camera,
     Event,
@@ -133,7 +133,7 @@ def object_path(thing: Object, times: Times) -> ObjectPath:
             cycle = (event.phase + s * (event.end - event.start) / event.period) % 1.0
             center[:, 1] += event.height * 4 * cycle * (1 - cycle)
         if event.fall:
-            center[:, 1] -= event.fall * np.minimum(s / FALL_S, 1.0) ** 2
+            center[:, 1] -= event.fall * np.minimum(s / FALL_SHARE, 1.0) ** 2
         if event.circle:
             angle = event.bearing + event.turn * s
             center[:, 0] += event.circle * (np.cos(angle) - np.cos(event.bearing))
@@ -184,7 +184,7 @@ def impacts(thing: Object) -> list[Impact]:
         if event.height:
             found += _bounce_impacts(event)
         if event.fall:
-            lasts = FALL_S * (event.end - event.start)
+            lasts = FALL_SHARE * (event.end - event.start)
             found.append(Impact(event.start + lasts, 2 * event.fall / lasts))
     return sorted(found)
 

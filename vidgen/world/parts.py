@@ -38,7 +38,7 @@ BOUND = {
     "ring": RING_RADIUS + RING_TUBE,
 }
 
-FALL_S = 0.8  # share of a fall's time until it lands
+FALL_SHARE = 0.8  # share of a fall's time until it lands
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Event:
     height: float = 0.0  # of a bounce
     period: float = 1.0  # of a bounce, seconds
     phase: float = 0.0  # of a bounce at `start`: 0 on the ground, ½ at the top
-    fall: float = 0.0  # way down, ever faster, landing after `FALL_S` of the event
+    fall: float = 0.0  # way down, ever faster, landing after `FALL_SHARE` of it
     circle: float = 0.0  # radius of a circle that is gone along
     turn: float = 0.0  # angle gone along it, from +x towards +z
     bearing: float = 0.0  # where on it the object starts

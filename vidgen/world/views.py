@@ -46,8 +46,8 @@ class Views:
     slots: list[Bodies]
 
     def part(self, part: slice) -> Views:
-        arrays = (x[part] for x in (self.c2w, self.focal, self.ground, self.sun))
-        return Views(*arrays, [bodies.part(part) for bodies in self.slots])
+        c2w, focal, ground, sun = (x[part] for x in (self.c2w, self.focal, self.ground, self.sun))
+        return Views(c2w, focal, ground, sun, [bodies.part(part) for bodies in self.slots])
 
 
 def gather(scenes: Sequence[Scene], times: Sequence[float]) -> Views:
