@@ -71,6 +71,12 @@ def test_closed_standard_streams(folder) -> None:
     assert ran.returncode == 1 and b"it failed" not in ran.stdout
 
 
+def test_an_encoding_that_lacks_a_character_is_no_error(folder) -> None:
+    ran = shell("PYTHONIOENCODING=latin-1 vidgen sample-keyframes --help", folder)
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    assert b"SEED+1, \\u2026" in ran.stdout
+
+
 def test_a_pipe_of_three_gives_the_same_bytes(folder) -> None:
     ran = shell("vidgen relay in.vgs | vidgen relay | vidgen relay - -o out.vgs", folder)
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, b"", b"")

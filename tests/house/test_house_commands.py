@@ -125,7 +125,8 @@ def test_a_flag_means_the_same_everywhere() -> None:
             long = next(f for f in p.opts if f.startswith("--"))
             for flag in p.opts:
                 letters.setdefault(flag, set()).add(long)
-            values.setdefault(long, set()).add(str(p.type_descriptor.annotation))
+            kind = "choice" if p.type_descriptor.choices else str(p.type_descriptor.annotation)
+            values.setdefault(long, set()).add(kind)
     assert {f: sorted(names) for f, names in letters.items() if len(names) > 1} == {}
     assert {f: sorted(kinds) for f, kinds in values.items() if len(kinds) > 1} == {}
 

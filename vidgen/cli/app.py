@@ -67,7 +67,7 @@ EXAMPLES = (
 
 def entry() -> None:
     """The console script: run, and leave with the exit code or by the signal that stopped us."""
-    _stand_in_for_closed()
+    _prepare_streams()
     if not sys.warnoptions:
         import warnings
 
@@ -76,7 +76,7 @@ def entry() -> None:
     if code == Terminated.EXIT_CODE:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTERM)
-    if code in (Exit.INTERRUPTED, Exit.CLOSED_PIPE):
+    if code in (Exit.USAGE, Exit.BAD_INPUT, Exit.INTERRUPTED, Exit.CLOSED_PIPE):
         with suppress(OSError):
             sys.stderr.flush()
         os._exit(code)  # at once: don't wait for threads that still read weights
@@ -213,10 +213,12 @@ def _sigterm_as_error() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _stand_in_for_closed() -> None:
+def _prepare_streams() -> None:
     """Give closed standard streams an object: one that fails when written to (standard output),
-    or one that takes everything (standard error, which has no other place to complain)."""
+    or one that takes everything (standard error, which has no other place to complain). Nothing
+    fails for a character that the terminal's encoding lacks."""
     if sys.stdout is None:
         sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w")
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

@@ -179,7 +179,7 @@ def value_words(param: Param) -> str:
 
 def range_words(param: Param) -> str:
     """`at least 1`, `0 to 51`, or nothing."""
-    low, high = (f"{x:g}" if x is not None else None for x in (param.min, param.max))
+    low, high = (_shown(x) if x is not None else None for x in (param.min, param.max))
     if low is not None and high is not None:
         return f"{low} to {high}"
     if low is not None:
@@ -193,7 +193,11 @@ def default_words(param: Param) -> str:
         return param.show_default
     if param.default is None or param.default is False or param.default == ():
         return ""
-    return str(param.default)
+    return _shown(param.default)
+
+
+def _shown(x: Any) -> str:
+    return f"{x:g}" if isinstance(x, float) else str(x)
 
 
 def config_key(param: Param) -> str | None:

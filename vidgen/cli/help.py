@@ -43,13 +43,13 @@ def page(command: Command) -> str:
     words = command.page
     lines = [*_usage(command), "", "Examples:", *_examples(words.examples), ""]
     about = [f"{words.summary[0].upper()}{words.summary[1:]}.", *words.flow()]
-    lines += [line for sentence in about for line in textwrap.wrap(sentence, WIDTH)]
+    lines += [line for sentence in about for line in _wrapped(sentence, WIDTH)]
     for title, params in sections(command).items():
         lines += ["", f"{title}:"]
         for param in params:
             lines += _param(param)
     see = ", ".join([f"man vidgen-{command.name}", *words.see_also])
-    lines += ["", *textwrap.wrap(f"See also: {see}", WIDTH, subsequent_indent="  ")]
+    lines += ["", *_wrapped(f"See also: {see}", WIDTH, indent="  ")]
     return "\n".join(lines) + "\n"
 
 
@@ -59,7 +59,7 @@ def usage(command: Command) -> str:
 
 
 def _usage(command: Command) -> list[str]:
-    return textwrap.wrap(f"Usage: {command.usage()}", WIDTH, subsequent_indent="    ")
+    return _wrapped(f"Usage: {command.usage()}", WIDTH, indent="    ")
 
 
 def sections(command: Command) -> dict[str, list[Param]]:
@@ -96,7 +96,7 @@ def explanation(param: Param) -> str:
 
 def _param(param: Param) -> Iterator[str]:
     left = f"  {flags(param)}"
-    right = textwrap.wrap(explanation(param), WIDTH - COLUMN)
+    right = _wrapped(explanation(param), WIDTH - COLUMN)
     if len(left) > COLUMN - 2:
         yield left
         left = ""
@@ -105,20 +105,28 @@ def _param(param: Param) -> Iterator[str]:
 
 
 def _examples(examples: Examples) -> Iterator[str]:
-    """Commands in one column and comments in the next, or beneath where there is no room."""
-    fitting = [len(c) for c, comment in examples if len(c) + len(comment) + 5 <= WIDTH]
-    column = max(fitting, default=0) + 3
+    """Commands in one column and comments in the next, which begins where most have room; what
+    has none stands beneath."""
+
+    def fits(command: str, comment: str, column: int) -> bool:
+        return len(command) <= column and column + len(comment) + 5 <= WIDTH
+
+    columns = sorted(len(command) for command, _ in examples)
+    column = max(columns, default=0, key=lambda c: sum(fits(*example, c) for example in examples))
     for command, comment in examples:
         *before, last = split_pipe(command, WIDTH - 2)
         yield from (f"  {line}" for line in before)
-        if not comment:
-            yield f"  {last}"
-        elif len(last) < column and 2 + column + len(comment) <= WIDTH:
-            yield f"  {last:<{column}}{comment}"
-        elif len(last) + len(comment) + 5 <= WIDTH:
-            yield f"  {last}   {comment}"
+        if fits(last, comment, column):
+            yield f"  {last:<{column}}   {comment}"
         else:
             yield from (f"  {last}", f"      {comment}")
+
+
+def _wrapped(text: str, width: int, indent: str = "") -> list[str]:
+    """Lines that break at spaces only: neither `--batch-size` nor a name is split."""
+    return textwrap.wrap(
+        text, width, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
+    )
 
 
 def split_pipe(command: str, width: int) -> list[str]:

@@ -176,7 +176,7 @@ DryRun = Annotated[
 Json = Annotated[
     bool,
     option("--json", group=IO, settable=False,
-           help="print JSON (`vidgen schema`); errors too, as a line on stderr"),
+           help="print JSON (`vidgen schema`), of errors too"),
 ]  # fmt: skip
 
 # Input and output.
@@ -224,7 +224,7 @@ Compile = Annotated[
 Attention = Annotated[
     Literal["auto", "math", "flash", "efficient", "cudnn"],
     option("--attention", metavar="KERNEL", group=RUNNING,
-           help="auto, math, flash, efficient or cudnn"),
+           help="auto, math, flash, efficient, cudnn"),
 ]  # fmt: skip
 Offload = Annotated[
     Literal["none", "model", "layer"],
@@ -246,7 +246,7 @@ _Verbose = Annotated[bool, option("-v", "--verbose", group=RUNNING, help="say mo
 _Progress = Annotated[
     Literal["auto", "bar", "plain", "json", "none"],
     option("--progress", metavar="HOW", group=RUNNING,
-           help="auto, bar, plain, json (a line an event) or none, on stderr"),
+           help="auto, bar, plain, json or none"),
 ]  # fmt: skip
 _Debug = Annotated[
     bool, option("--debug", group=RUNNING, help="with an error, print where in the code it arose")
