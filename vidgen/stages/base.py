@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from vidgen.errors import InputError, UsageError
+from vidgen.errors import InputError, UsageError, VidgenError
 from vidgen.io.record import Record
 
 if TYPE_CHECKING:
@@ -98,9 +97,22 @@ class Silent:
 
 
 def batched(items: Iterable[T], n: int) -> Iterator[list[T]]:
-    """Lists of up to n items; one list in memory at a time."""
-    iterator = iter(items)
-    while batch := list(islice(iterator, n)):
+    """Lists of up to n items; one list in memory at a time.
+
+    When the source fails, what it gave before comes first: the work that can be done is done.
+    """
+    batch: list[T] = []
+    try:
+        for item in items:
+            batch.append(item)
+            if len(batch) == n:
+                yield batch
+                batch = []
+    except VidgenError:
+        if batch:
+            yield batch
+        raise
+    if batch:
         yield batch
 
 

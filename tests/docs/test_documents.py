@@ -1,0 +1,125 @@
+"""Every command in the README and on the man pages is run, as a shell runs it.
+
+The examples of a page run one after the other in a folder that holds the files they speak of.
+Training of the shipped model takes an hour: those lines are run with --dry-run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vidgen.cli import app
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+
+pytestmark = pytest.mark.slow
+
+# What the examples take for granted, made in this order.
+PANTRY = """
+mkdir -p out
+printf 'a green ball moves left\\na white can spins\\n' > prompts.txt
+echo '{"id":"a","prompt":"a blue cube spins","seed":3}' > prompts.jsonl
+vidgen world --num 1 --seed 5 --frames 17 -o clip.safetensors
+vidgen convert clip.safetensors -o clip.mp4
+vidgen encode-text "a red ball bounces" -o ball.text.safetensors
+vidgen encode-text -i prompts.txt -o all.text.safetensors
+vidgen sample-keyframes ball.text.safetensors --steps 2 -o ball.latents.safetensors
+vidgen sample-keyframes all.text.safetensors --steps 2 -o all.latents.safetensors
+vidgen sample-keyframes ball.text.safetensors --steps 2 -o a.safetensors
+vidgen sample-keyframes ball.text.safetensors --steps 2 --seed 1 -o b.safetensors
+vidgen decode ball.latents.safetensors -o ball.mp4
+"""
+
+
+def shell(line: str, folder: Path) -> subprocess.CompletedProcess:
+    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line],
+        cwd=folder, env={**os.environ, "PATH": path}, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, errors="replace", timeout=240,
+    )  # fmt: skip
+
+
+def run(line: str, folder: Path) -> None:
+    """Run it; it may overwrite nothing, so what it writes is taken out of the way first."""
+    for name in re.findall(r"(?:-o|>)\s*'?([^\s'|&;]+)", line):
+        target = folder / name
+        if target.is_file():
+            target.unlink()
+    ran = shell(line, folder)
+    assert ran.returncode == 0, f"{line}\n{ran.stderr[-2000:]}"
+
+
+@pytest.fixture(scope="session")
+def pantry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pantry")
+    for line in PANTRY.strip().splitlines():
+        run(line, folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", list(app.COMMANDS))
+def test_the_examples_of_a_page_run(name: str, pantry: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(pantry, tmp_path / "here")
+    for line, _ in app.load(name).page.examples:
+        run(line, folder)
+
+
+def readme_lines() -> list[str]:
+    """The lines of the README's `sh` blocks, continued lines joined; `make` has its own jobs."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return [line for line in lines if line.strip() and not line.startswith(("make ", "#"))]
+
+
+def test_the_readme_runs(pantry: Path, tmp_path: Path) -> None:
+    from vidgen.systems.base import SHIPPED
+
+    folder = tmp_path / "here"
+    (folder / "out").mkdir(parents=True)
+    (folder / "runs" / "world-keyframes").mkdir(parents=True)
+    (folder / "runs" / "world-keyframes" / "model").symlink_to(SHIPPED / "world")
+    lines = readme_lines()
+    assert len(lines) > 10
+    for line in lines:
+        run(line + " -n" if line.startswith("vidgen train world") else line, folder)
+
+
+def test_pipeline_and_generate_of_the_readme_make_the_same_file(pantry: Path) -> None:
+    folder = pantry
+    prompt = "a red ball bounces on sand ground"
+    run(f'vidgen generate "{prompt}" --seed 7 -o one.mp4', folder)
+    run(
+        f'vidgen encode-text "{prompt}" | vidgen sample-keyframes --seed 7'
+        " | vidgen decode -o three.mp4",
+        folder,
+    )
+    run(f'vidgen generate "{prompt}" --seed 8 -o other.mp4', folder)
+    one, three, other = ((folder / f"{n}.mp4").read_bytes() for n in ("one", "three", "other"))
+    assert one == three
+    assert one != other
+
+
+def test_the_whole_pipeline_as_a_script(tmp_path: Path) -> None:
+    script = ROOT / "bin" / "vidgen-t2v"
+    line = f'{script} "a blue cube spins" cube --seed 7 --steps 2'
+    run(line, tmp_path)
+    made = sorted(p.name for p in tmp_path.iterdir())
+    assert made == ["cube.latents.vgs", "cube.mp4", "cube.text.vgs"]
+    latents = (tmp_path / "cube.latents.vgs").stat().st_mtime_ns
+    run(line, tmp_path)  # again: what is there is not made anew
+    assert (tmp_path / "cube.latents.vgs").stat().st_mtime_ns == latents
+
+
+def test_the_systems_table_of_the_readme_is_what_the_command_prints() -> None:
+    ran = shell("vidgen systems --markdown", ROOT)
+    assert ran.stdout.strip() in (ROOT / "README.md").read_text(encoding="utf-8")
