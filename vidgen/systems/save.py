@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 CLASSES = {
@@ -36,7 +36,7 @@ def write_component(
     }
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", config)
-    save_file(state, folder / filename)
+    (folder / filename).write_bytes(save(state))
 
 
 def write_index(folder: Path, name: str, system: str, components: list[str]) -> None:
