@@ -1,10 +1,8 @@
-"""For the tests of the file commands: small moving clips with a history, and JSON Schemas."""
+"""For the tests of the file commands: small moving clips with a history."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -43,40 +41,3 @@ def save(path: str, *records: Record) -> str:
     """The records as a stream in the folder of the test; returns the path."""
     write_stream(records or [clip()], path)
     return path
-
-
-TYPES: dict[str, type | tuple[type, ...]] = {
-    "object": dict, "array": list, "string": str, "boolean": bool, "null": type(None),
-    "integer": int, "number": (int, float),
-}  # fmt: skip
-
-
-def validate(value: Any, schema: dict[str, Any], at: str = "$") -> None:
-    """AssertionError unless the value follows the schema: as much of JSON Schema as we write."""
-    if "anyOf" in schema:
-        faults = []
-        for choice in schema["anyOf"]:
-            try:
-                return validate(value, choice, at)
-            except AssertionError as error:
-                faults.append(str(error))
-        raise AssertionError("; ".join(faults))
-    if "const" in schema:
-        assert value == schema["const"], at
-    if "enum" in schema:
-        assert value in schema["enum"], f"{at}: {value}"
-    if "type" in schema:
-        assert isinstance(value, TYPES[schema["type"]]), f"{at}: {value!r} is no {schema['type']}"
-        assert schema["type"] in ("boolean",) or not isinstance(value, bool), at
-    if "pattern" in schema:
-        assert re.search(schema["pattern"], value), at
-    for i, item in enumerate(value if "items" in schema else ()):
-        validate(item, schema["items"], f"{at}[{i}]")
-    if "properties" in schema:
-        assert set(schema["required"]) <= set(value), (
-            f"{at}: {set(schema['required']) - set(value)}"
-        )
-        for key, item in value.items():
-            more = schema.get("additionalProperties", {})
-            assert key in schema["properties"] or more is not False, f"{at}.{key}"
-            validate(item, schema["properties"].get(key, more or {}), f"{at}.{key}")

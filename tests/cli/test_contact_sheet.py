@@ -68,6 +68,7 @@ def test_faults(vidgen) -> None:
     assert vidgen("contact-sheet", "missing.vgs", "-o", "a.png").code == 2
     assert not Path("a.png").exists()
     save("a.vgs")
+    assert "one sheet" in vidgen("contact-sheet", "a.vgs", "-o", "{id}.png").err
     Path("b.png").write_bytes(b"")
     assert vidgen("contact-sheet", "a.vgs", "-o", "b.png").code == 2
     assert vidgen("contact-sheet", "a.vgs", "-f", "-o", "b.png").code == 0

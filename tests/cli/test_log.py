@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from clips import DATA, clip, save, validate
+from clips import DATA, clip, save
+from json_schema import faults
 
 from vidgen.cli.media import comment_of, log_of_comment, write_clip
 from vidgen.io.record import Record
@@ -56,7 +57,7 @@ def test_what_nobody_made_with_vidgen(vidgen) -> None:
 def test_json_follows_its_schema(vidgen) -> None:
     write_clip(clip(), "clip.mp4")
     report = json.loads(vidgen("log", "--json", save("clip.vgs"), "clip.mp4").text)
-    validate(report, json.loads(vidgen("schema", "vidgen.log/1").text))
+    assert faults(report, json.loads(vidgen("schema", "vidgen.log/1").text)) == []
     a, b = report["records"]
     assert a["log"] == b["log"] == clip().log
 

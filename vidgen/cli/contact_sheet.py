@@ -12,7 +12,7 @@ from vidgen.cli.media import content_of, frames_at, history_of, own_rate
 from vidgen.cli.options import FileOutput, argument, option
 from vidgen.cli.page import Page
 from vidgen.cli.runner import check_output, require_stdin
-from vidgen.errors import InputError
+from vidgen.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,11 +64,13 @@ def contact_sheet(
     scale: Scale = None,
 ) -> None:
     from vidgen.io import image
-    from vidgen.io.files import atomic_write
+    from vidgen.io.files import atomic_write, is_pattern
 
     paths = inputs or ["-"]
     if "-" in paths:
         require_stdin()
+    if is_pattern(out.output):
+        raise UsageError(f"{out.output}: all clips are on one sheet", next="-o sheet.png")
     check_output(out)
     strips, labels = [], []
     for label, clip in _clips(paths, frames):
