@@ -15,8 +15,11 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from vidgen.cli import train
 from vidgen.cli.console import Console
+from vidgen.cli.failure import Terminated
 from vidgen.cli.train import SCHEMAS, Talk
+from vidgen.errors import TryAgain
 from vidgen.train.recipe import Recipe, shipped_recipes
 
 TRAIN_TESTS = Path(__file__).resolve().parent.parent / "train"
@@ -241,7 +244,9 @@ def start(out: str, *words: str) -> subprocess.Popen:
     return child
 
 
-LONG = ("--steps", "10000000", "--set", "eval_every=0", "--set", "schedule.decay_fraction=0")
+# Every step is told, so that the pipe nobody reads is full, and the run waits, after a few hundred.
+LONG = ("--steps", "10000000", "--set", "eval_every=0", "--set", "schedule.decay_fraction=0",
+        "--set", "log_every=1")  # fmt: skip
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
@@ -264,3 +269,19 @@ def test_a_signal_saves_and_the_run_goes_on(vidgen, number, code) -> None:
         one, other = load_file(stopped), load_file(never)
         assert one.keys() == other.keys()
         assert all(torch.equal(one[k], other[k]) for k in one)
+
+
+def test_sigterm_while_the_trainer_does_not_listen(tmp_path) -> None:
+    """Before the first step there may be nothing to go on from; after the last there is."""
+    talk = Talk(Console("train", progress="none"), Recipe("autoencoder"))
+    with pytest.raises(Terminated), train._told_how_to_go_on(talk, tmp_path):
+        raise Terminated
+    (tmp_path / "checkpoints" / "step-00000004").mkdir(parents=True)
+    with pytest.raises(TryAgain), train._told_how_to_go_on(talk, tmp_path):
+        raise Terminated
+
+
+def test_the_examples_of_the_page_run(vidgen) -> None:
+    for line, _ in train.PAGE.examples:
+        ran = vidgen(*line.split()[1:])
+        assert ran.code == 0, (line, ran.err)

@@ -37,7 +37,7 @@ On several GPUs, start it with torchrun: `torchrun --nproc-per-node 8 -m vidgen 
     examples=[
         ("vidgen train", "which recipes there are"),
         ("vidgen train tiny --steps 3", "a few steps, to see it run"),
-        ("vidgen train tiny --steps 6 --resume yes", "three more of the same run"),
+        ("vidgen train tiny --steps 6", "three more of the same run"),
         ("vidgen train tiny --set batch_size=4 --steps 3 --out runs/four", "another batch size"),
         ("vidgen train tiny -n", "the recipe in full, and how large its networks are"),
         ("vidgen train --export --out runs/tiny", "export the newest checkpoint again"),
