@@ -99,6 +99,7 @@ def test_factors_of_further_objects():
     assert said["shape_2"] == "ring" and said["color_2"] == "white" and said["motion_2"] == "grows"
     assert said["shape_3"] == "none"
     assert labels(sample_scene(2))["shape_2"] == "none"
+    assert labels(sample_scene(2, factors={"color_2": "red"}))["color_2"] == "red"
     assert set(said) == set(FACTORS_FULL) and set(FACTORS) < set(FACTORS_FULL)
     assert all(said[name] in FACTORS_FULL[name] for name in said)
 
@@ -110,6 +111,9 @@ def test_factors_of_further_objects():
         {"factors": {"shape": "dog"}},
         {"factors": {"smell": "sweet"}},
         {"num_objects": 4},
+        {"num_objects": 1, "factors": {"shape_2": "ball"}},
+        {"num_objects": 2, "factors": {"shape_2": "none"}},
+        {"factors": {"shape_2": "none", "shape_3": "ball"}},
         {"num_events": 0},
         {"duration_s": 0.0},
         {"events": []},

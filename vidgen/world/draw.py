@@ -114,9 +114,7 @@ def plan(
             break
     num_objects, num_events = counts
     if num_objects is None:
-        said = [n for n in (2, 3) if given.get(f"shape_{n}", "none") != "none"]
-        ruled_out = "none" in (given.get("shape_2"), given.get("shape_3"))
-        num_objects = max(said) if said else 1 if ruled_out else _count(rng, (0.4, 0.8))
+        num_objects = _count(rng, (0.4, 0.8))
     if num_events is None:
         num_events = 1 if num_objects > 1 else _count(rng, (0.7, 0.93))
     acts: tuple[Act, ...] = ((0.0, duration_s, first["motion"]),)

@@ -109,8 +109,7 @@ def sample_scene(
             raise UsageError(
                 f"no world factor {name} = `{value}`", why=f"there are: {', '.join(known)}"
             )
-    if num_objects is not None and not 1 <= num_objects <= 3:
-        raise UsageError(f"{num_objects} objects", why="a scene has 1, 2 or 3")
+    num_objects = _count_objects(given, num_objects)
     if num_events is not None and num_events < 1:
         raise UsageError(f"{num_events} events", why="an object does at least one thing")
     if duration_s <= 0:
@@ -134,6 +133,25 @@ def sample_scene(
     camera, stage = draw.camera(rng, plan)
     things = draw.objects(rng, plan, camera, stage)
     return Scene(seed, level, plan.ground, things, camera, draw.sun(rng), duration_s)
+
+
+def _count_objects(given: Mapping[str, str], num_objects: int | None) -> int | None:
+    """How many objects the factors and the caller ask for; None if neither does."""
+    numbers = {
+        n: [given[f"{name}_{n}"] for name in OBJECT_FACTORS if f"{name}_{n}" in given]
+        for n in (2, 3)
+    }
+    there = [n for n, values in numbers.items() if any(v != NONE for v in values)]
+    missing = [n for n, values in numbers.items() if NONE in values]
+    least = max(there, default=1)
+    most = min(missing, default=4) - 1
+    if num_objects is not None and not 1 <= num_objects <= 3:
+        raise UsageError(f"{num_objects} objects", why="a scene has 1, 2 or 3")
+    if least > most or not least <= (num_objects or least) <= most:
+        raise UsageError(
+            f"{num_objects or least} objects, with factors of {least} and none from {most + 1} on"
+        )
+    return least if num_objects is None and (there or missing) else num_objects
 
 
 def _check_events(events: Sequence[tuple[float, float, str]]) -> float:
