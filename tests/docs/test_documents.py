@@ -1,42 +1,23 @@
-"""Every command in the README and on the man pages is run, as a shell runs it.
+"""Every command in the README runs, as a shell runs it, with the shipped model; and the pipeline
+makes what one process makes. (The examples of the man pages run in tests/cli.)
 
-The examples of a page run one after the other in a folder that holds the files they speak of.
-Training of the shipped model takes an hour: those lines are run with --dry-run.
+Training the shipped model takes an hour: those lines are run with --dry-run.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from vidgen.cli import app
-
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 
 pytestmark = pytest.mark.slow
-
-# What the examples take for granted, made in this order.
-PANTRY = """
-mkdir -p out
-printf 'a green ball moves left\\na white can spins\\n' > prompts.txt
-echo '{"id":"a","prompt":"a blue cube spins","seed":3}' > prompts.jsonl
-vidgen world --num 1 --seed 5 --frames 17 -o clip.safetensors
-vidgen convert clip.safetensors -o clip.mp4
-vidgen encode-text "a red ball bounces" -o ball.text.safetensors
-vidgen encode-text -i prompts.txt -o all.text.safetensors
-vidgen sample-keyframes ball.text.safetensors --steps 2 -o ball.latents.safetensors
-vidgen sample-keyframes all.text.safetensors --steps 2 -o all.latents.safetensors
-vidgen sample-keyframes ball.text.safetensors --steps 2 -o a.safetensors
-vidgen sample-keyframes ball.text.safetensors --steps 2 --seed 1 -o b.safetensors
-vidgen decode ball.latents.safetensors -o ball.mp4
-"""
 
 
 def shell(line: str, folder: Path) -> subprocess.CompletedProcess:
@@ -58,21 +39,6 @@ def run(line: str, folder: Path) -> None:
     assert ran.returncode == 0, f"{line}\n{ran.stderr[-2000:]}"
 
 
-@pytest.fixture(scope="session")
-def pantry(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pantry")
-    for line in PANTRY.strip().splitlines():
-        run(line, folder)
-    return folder
-
-
-@pytest.mark.parametrize("name", list(app.COMMANDS))
-def test_the_examples_of_a_page_run(name: str, pantry: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(pantry, tmp_path / "here")
-    for line, _ in app.load(name).page.examples:
-        run(line, folder)
-
-
 def readme_lines() -> list[str]:
     """The lines of the README's `sh` blocks, continued lines joined; `make` has its own jobs."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -81,7 +47,7 @@ def readme_lines() -> list[str]:
     return [line for line in lines if line.strip() and not line.startswith(("make ", "#"))]
 
 
-def test_the_readme_runs(pantry: Path, tmp_path: Path) -> None:
+def test_the_readme_runs(tmp_path: Path) -> None:
     from vidgen.systems.base import SHIPPED
 
     folder = tmp_path / "here"
@@ -94,8 +60,8 @@ def test_the_readme_runs(pantry: Path, tmp_path: Path) -> None:
         run(line + " -n" if line.startswith("vidgen train world") else line, folder)
 
 
-def test_pipeline_and_generate_of_the_readme_make_the_same_file(pantry: Path) -> None:
-    folder = pantry
+def test_pipeline_and_generate_make_the_same_file(tmp_path: Path) -> None:
+    folder = tmp_path
     prompt = "a red ball bounces on sand ground"
     run(f'vidgen generate "{prompt}" --seed 7 -o one.mp4', folder)
     run(

@@ -214,3 +214,14 @@ def test_the_module_runs_as_a_program() -> None:
         [sys.executable, "-m", "vidgen", "--version"], cwd=ROOT, capture_output=True, timeout=250
     )
     assert ran.returncode == 0 and ran.stdout.startswith(b"vidgen ")
+
+
+def test_every_man_page_is_installed_in_its_section() -> None:
+    import tomllib
+
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    installed = data["tool"]["hatch"]["build"]["targets"]["wheel"]["shared-data"]
+    pages = {
+        f"man/{p.name}": f"share/man/man{p.name[-1]}/{p.name}" for p in (ROOT / "man").iterdir()
+    }
+    assert installed == pages

@@ -68,7 +68,9 @@ def test_text_holds_prompt_and_negative_prompt(model):
     assert record.torch("text.pooled").shape == (16,)
     (plain,) = encode_text([Prompt("a red ball")], model)
     assert plain.torch("text.negative_embeds").shape[0] == 2  # only the special tokens
-    assert not torch.equal(plain.torch("text.negative_pooled"), record.torch("text.negative_pooled"))
+    assert not torch.equal(
+        plain.torch("text.negative_pooled"), record.torch("text.negative_pooled")
+    )
 
 
 def test_latents_keep_the_text_and_know_where_they_come_from(model):

@@ -36,7 +36,12 @@ def probe(path: str | Path) -> VideoInfo:
 
 
 def iter_frames(
-    path: str | Path, *, start: int = 0, num_frames: int | None = None, fps: float | None = None
+    path: str | Path,
+    *,
+    start: int = 0,
+    num_frames: int | None = None,
+    fps: float | None = None,
+    exact: bool = True,
 ) -> Iterator[TimedFrame]:
     """The frames one by one, so that a long video needn't fit in memory.
 
@@ -47,16 +52,22 @@ def iter_frames(
         fps: resample to this constant rate: the frame at k/fps is the last one that began by
             then. The duration is kept: frames are repeated or left out, never sped up. For a
             folder that states no rate, this is its rate.
+        exact: False makes `num_frames` the most that is wanted: a shorter video is no error.
     """
     if start < 0 or (num_frames is not None and num_frames < 1):
         raise UsageError(f"frames {start} + {num_frames}: start is 0 or more, the number 1 or more")
     if fps is not None and not 0 < fps <= 1000:
         raise UsageError(f"{fps:g} frames a second: the rate is above 0 and at most 1000")
-    return _iterate(path, start, num_frames, fps)
+    return _iterate(path, start, num_frames, fps, exact)
 
 
 def read_video(
-    path: str | Path, *, start: int = 0, num_frames: int | None = None, fps: float | None = None
+    path: str | Path,
+    *,
+    start: int = 0,
+    num_frames: int | None = None,
+    fps: float | None = None,
+    exact: bool = True,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, int | None, VideoInfo]:
     """A whole video, or a stretch of it (arguments as in `iter_frames`).
 
@@ -67,7 +78,7 @@ def read_video(
         those of what is returned.
     """
     pixels, times, end = bytearray(), [], 0.0
-    for frame in iter_frames(path, start=start, num_frames=num_frames, fps=fps):
+    for frame in iter_frames(path, start=start, num_frames=num_frames, fps=fps, exact=exact):
         pixels += frame.rgb.data
         times.append(frame.time)
         end = frame.time + frame.duration
@@ -98,7 +109,7 @@ def read_video_metadata(path: str | Path) -> dict[str, str]:
 
 
 def _iterate(
-    path: str | Path, start: int, num_frames: int | None, fps: float | None
+    path: str | Path, start: int, num_frames: int | None, fps: float | None, exact: bool
 ) -> Iterator[TimedFrame]:
     with _open(path, fps) as source:
         moments = source.moments()
@@ -118,7 +129,7 @@ def _iterate(
                     )
             yield TimedFrame(moment.time, moment.duration, rgb)
             count += 1
-    if num_frames is not None and count < num_frames:
+    if exact and num_frames is not None and count < num_frames:
         raise InputError(
             f"{path}: has only {count} of the {num_frames} frames asked for from frame {start} on"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def read_videos(
         info = video.probe(path)
         rate = fps or info.fps
         frames, times, audio, sample_rate, info = video.read_video(
-            path, fps=rate, num_frames=num_frames
+            path, fps=rate, num_frames=num_frames, exact=False
         )
         attrs = {
             "fps": rate,
@@ -52,7 +53,8 @@ def read_videos(
         if audio is not None:
             tensors["audio"] = audio
             attrs["sample_rate"] = sample_rate
-        name = names.of(Prompt(text=Path(path).stem))
+        stem = re.sub(r"[^A-Za-z0-9._-]", "-", Path(path).stem)[:120]
+        name = names.of(Prompt(text="", id=stem))
         yield Record.make("frames", name, tensors, attrs)
 
 
