@@ -52,7 +52,7 @@ def test_a_real_video(vidgen) -> None:
     path = str(DATA / "video_90.mov")
     assert vidgen("convert", path, "-o", "a.npz").code == 0
     record = only("a.npz")
-    assert (record.id, record.kind) == ("video-90", "frames")
+    assert (record.id, record.kind) == ("video_90", "frames")
     assert record["frames"].shape == (3, 568, 320, 3)
     assert record.attrs["fps"] == 30
     assert len(record.log[0]["inputs"][0]) == len("sha256:") + 64

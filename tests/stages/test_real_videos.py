@@ -40,7 +40,7 @@ def test_size_and_rate_come_back(tiny_model, name):
 
 @pytest.mark.parametrize("name", ["h265_video.mp4", "circle.gif", "transparent.webm"])
 def test_duration_comes_back(tiny_model, name, tmp_path):
-    frames, *_, info = video.read_video(DATA / name)
+    *_, info = video.read_video(DATA / name)
     record = there_and_back(tiny_model, name, None)
     made = tmp_path / "made.mp4"
     video.write_video(made, record.numpy("frames"), record.attrs["fps"])

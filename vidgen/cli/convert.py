@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from vidgen.cli.console import Console
 from vidgen.cli.media import (
@@ -14,7 +13,6 @@ from vidgen.cli.media import (
     VIDEO_SUFFIXES,
     check_clip_output,
     content_of,
-    history_of,
     write_clip,
     write_raw,
 )  # fmt: skip
@@ -22,12 +20,12 @@ from vidgen.cli.options import Crf, Fps, RecordOutput, argument, option
 from vidgen.cli.page import Page
 from vidgen.cli.runner import (
     check_output,
-    open_inputs,
     require_stdin,
     stripped,
     write_files,
     write_records,
 )  # fmt: skip
+from vidgen.cli.sources import records_of
 from vidgen.errors import UsageError
 
 if TYPE_CHECKING:
@@ -94,7 +92,7 @@ def convert(
         check_output(out)
     else:
         check_clip_output(out.output, force=out.force)
-    records = _records(paths, fps)
+    records = records_of(paths, "convert", fps=fps)
     if form is None:
         write_records(records, out, console)
     elif out.output == "-":
@@ -156,54 +154,3 @@ def _write_stdout(
                 next=f"-o '{{id}}.{form}' writes one file a record",
             )
         write_raw(record, sys.stdout.buffer, form, fps=fps, crf=crf)
-
-
-# --- reading --------------------------------------------------------------------------------------
-
-
-def _records(paths: list[str], fps: float | None) -> Iterator[Record]:
-    """The records of all inputs in their order, those of videos made now."""
-    kinds = [content_of(path) for path in paths]
-    if "video" not in kinds:
-        return open_inputs(paths)
-    return _mixed(list(zip(paths, kinds, strict=True)), fps)
-
-
-def _mixed(inputs: list[tuple[str, str]], fps: float | None) -> Iterator[Record]:
-    from vidgen.io.stream import read_stream
-
-    taken: set[str] = set()
-    for path, kind in inputs:
-        for record in _read_video(path, fps) if kind == "video" else read_stream(path):
-            if kind == "video" and record.id in taken:
-                numbers = (f"{record.id[:120]}-{n}" for n in range(2, 10**6))
-                record = record.replace(id=next(name for name in numbers if name not in taken))
-            taken.add(record.id)
-            yield record
-
-
-def _read_video(path: str, fps: float | None) -> Iterator[Record]:
-    """The frames record of a video, with the history that vidgen left in it."""
-    from vidgen.io.log import new_entry
-    from vidgen.stages.encode_video import read_videos
-
-    made: dict[str, Any] = history_of(path) or {"id": None, "attrs": {}, "log": []}
-    for record in read_videos([path], fps=fps):
-        entry = new_entry(
-            "convert",
-            argv=["convert", *([f"--fps={fps:g}"] if fps else [])],
-            inputs=_sha256(path),
-        )
-        record.log = made["log"]
-        attrs = {**made["attrs"], **record.attrs}
-        yield record.replace(id=made["id"] or record.id, attrs=attrs, entry=entry)
-
-
-def _sha256(path: str) -> list[str]:
-    """What names the file in the log; nothing for a folder."""
-    from pathlib import Path
-
-    if not Path(path).is_file():
-        return []
-    with open(path, "rb") as f:
-        return ["sha256:" + hashlib.file_digest(f, "sha256").hexdigest()]

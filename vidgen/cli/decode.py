@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from vidgen.cli import video_output
 from vidgen.cli.console import Console
 from vidgen.cli.options import Crf, DryRun, Fps, Inputs, Keep, Model, RecordOutput, Running
 from vidgen.cli.page import Page
-from vidgen.cli.video_output import RawFormat, is_video, write_videos
 
 PAGE = Page(
     name="decode",
@@ -51,15 +51,14 @@ def decode(
     model: Model = None,
     fps: Fps = None,
     crf: Crf = 18,
-    format: RawFormat = None,
+    format: video_output.RawFormat = None,
     keep: Keep = False,
     dry_run: DryRun = False,
 ) -> None:
-    from vidgen.cli.runner import Kind, check_output, open_inputs, print_text, write_records
+    from vidgen.cli.runner import Kind, open_inputs, print_text, write_records
     from vidgen.systems.base import ModelFolder
 
-    if not dry_run:
-        check_output(out)
+    video = not dry_run and video_output.check(out, format)
     takes = Kind("latents", "vidgen sample-keyframes")
     folder = ModelFolder.find(model)
     folder.component("vae")
@@ -74,7 +73,7 @@ def decode(
     compute = running.compute(preload=not inputs)
     compute.check()
     frames = stage(records, folder, keep=keep, compute=compute, notify=console)
-    if is_video(out.output, format):
-        write_videos(frames, out, console, fps=fps, crf=crf, format=format)
+    if video:
+        video_output.write_videos(frames, out, console, fps=fps, crf=crf, format=format)
     else:
         write_records(frames, out, console)

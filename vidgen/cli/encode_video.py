@@ -58,14 +58,17 @@ def encode_video(
     frames: Frames = None,
     dry_run: DryRun = False,
 ) -> None:
-    from vidgen.cli.runner import check_output, print_text, write_records
+    from vidgen.cli.runner import check_output, print_text, require_stdin, write_records
+    from vidgen.cli.sources import records_of
     from vidgen.systems.base import ModelFolder
 
     if not dry_run:
         check_output(out)
     folder = ModelFolder.find(model)
     folder.component("vae")
-    records = open_frames(inputs, fps=fps, num_frames=frames, console=console)
+    if not inputs or "-" in inputs:
+        require_stdin()
+    records = records_of(inputs or ["-"], "encode-video", fps=fps, num_frames=frames)
     if dry_run:
         from vidgen.stages import plan
 
@@ -77,30 +80,3 @@ def encode_video(
     compute.check()
     latents = stage(records, folder, compute=compute, notify=console)
     write_records(latents, out, console)
-
-
-def open_frames(inputs, *, fps, num_frames, console):
-    """Frames records of everything named: record files are read, anything else is a video."""
-    from vidgen.cli.runner import open_inputs
-    from vidgen.stages.encode_video import read_videos
-
-    paths = list(inputs or ())
-    if not paths or any(p == "-" or is_record(p) for p in paths):
-        yield from open_inputs(paths)
-    else:
-        yield from read_videos(paths, fps=fps, num_frames=num_frames)
-
-
-def is_record(path: str) -> bool:
-    """Whether a name is that of records; what is no video by its name either is told by its
-    first bytes."""
-    from pathlib import Path
-
-    if path.endswith((".safetensors", ".vgs", ".npz")):
-        return True
-    file = Path(path)
-    if not file.is_file():
-        return False
-    with file.open("rb") as f:
-        head = f.read(9)
-    return len(head) == 9 and head[8:9] == b"{" and head[5:8] == b"\0\0\0"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vidgen.cli import prompts as rows
+from vidgen.cli import video_output
 from vidgen.cli.console import Console
 from vidgen.cli.encode_text import NoCache, PromptFile, Prompts, cache
 from vidgen.cli.options import (
@@ -20,7 +21,6 @@ from vidgen.cli.options import (
 )
 from vidgen.cli.page import Page
 from vidgen.cli.sample_keyframes import Shift, Solver, expand_seeds
-from vidgen.cli.video_output import is_video, write_videos
 
 PAGE = Page(
     name="generate",
@@ -69,11 +69,10 @@ def generate(
     no_cache: NoCache = False,
     dry_run: DryRun = False,
 ) -> None:
-    from vidgen.cli.runner import check_output, print_text, write_records
+    from vidgen.cli.runner import print_text, write_records
     from vidgen.systems.base import ModelFolder
 
-    if not dry_run:
-        check_output(out)
+    video = not dry_run and video_output.check(out)
     found = rows.gather(prompts or [], input, negative=negative)
     seeds = expand_seeds(seed, num_samples)
     folder = ModelFolder.find(model)
@@ -88,7 +87,6 @@ def generate(
         ]
         print_text("\n".join(parts))
         return
-    video = is_video(out.output)
     named = rows.as_prompts(found)
 
     from vidgen.stages import decode, encode_text, sample_keyframes
@@ -104,7 +102,7 @@ def generate(
     )
     frames = decode.decode(latents, folder, compute=compute, notify=console)
     if video:
-        write_videos(frames, out, console, fps=fps, crf=crf)
+        video_output.write_videos(frames, out, console, fps=fps, crf=crf)
     else:
         write_records(frames, out, console)
 

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from vidgen.cli.options import RecordOutput
     from vidgen.io.record import Record
 
-SUFFIXES = (".mp4", ".mkv", ".webm", ".gif", "/")
-
 RawFormat = Annotated[
     Literal["rgb", "nut"] | None,
     option("--format", metavar="NAME", settable=False, default="by the name after -o",
@@ -23,14 +21,22 @@ RawFormat = Annotated[
 ]  # fmt: skip
 
 
-def is_video(output: str, format: str | None = None) -> bool:
-    """Whether the output is a video rather than a stream of records."""
-    if format is not None and output != "-":
+def check(out: RecordOutput, format: str | None = None) -> bool:
+    """Whether the output is a video rather than a stream of records. UsageError now, rather than
+    after the work, if it can't be written."""
+    from vidgen.cli.media import VIDEO_SUFFIXES, check_clip_output
+    from vidgen.cli.runner import check_output
+
+    if format is not None and out.output != "-":
         raise UsageError(
-            f"--format {format} writes to standard output, and -o names {output}",
+            f"--format {format} writes to standard output, and -o names {out.output}",
             next="leave one of the two out",
         )
-    return format is not None or output.lower().endswith(SUFFIXES)
+    if out.output.lower().endswith((*VIDEO_SUFFIXES, "/")):
+        check_clip_output(out.output, force=out.force)
+        return True
+    check_output(out)
+    return format is not None
 
 
 def write_videos(
@@ -43,16 +49,16 @@ def write_videos(
     format: str | None = None,
 ) -> None:
     """Frames records as videos: one file each, or raw to standard output, one after the other."""
-    from vidgen.cli import media
+    from vidgen.cli.media import write_clip, write_raw
     from vidgen.cli.runner import stripped, write_files
 
     if format is not None:
         for record in stripped(records, out):
-            media.write_raw(record, sys.stdout.buffer, format)
+            write_raw(record, sys.stdout.buffer, format)
         return
     write_files(
         records,
         out,
         console,
-        lambda record, path: media.write_clip(record, path, fps=fps, crf=crf, force=out.force),
+        lambda record, path: write_clip(record, path, fps=fps, crf=crf, force=out.force),
     )

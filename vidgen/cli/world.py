@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from vidgen.cli import video_output
 from vidgen.cli.console import Console
 from vidgen.cli.generate import check_paths
 from vidgen.cli.options import (
@@ -20,8 +21,7 @@ from vidgen.cli.options import (
     parse_size,
 )
 from vidgen.cli.page import Page
-from vidgen.cli.runner import check_output, print_text, write_records
-from vidgen.cli.video_output import is_video, write_videos
+from vidgen.cli.runner import print_text, write_records
 from vidgen.errors import UsageError
 from vidgen.io.record import human_bytes
 
@@ -175,15 +175,13 @@ def world(
 
         print_text(grammar())
         return
-    if not dry_run:
-        check_output(out)
+    video = not dry_run and video_output.check(out)
     clips = Clips(split, level, parse_factors(set or ()), size, frames, fps, flow)
     seeds = choose_seeds(seed, num, split)
     clips.scene(seeds[0])  # complains of factors before torch is there
     if dry_run:
         print_text(plan(clips, len(seeds)))
         return
-    video = is_video(out.output)
     if video:
         check_paths(out, [clips.id(s) for s in seeds])
 
@@ -193,7 +191,7 @@ def world(
     compute.check()
     records = render(clips, seeds, str(compute.torch_device()), console)
     if video:
-        write_videos(records, out, console, fps=None, crf=crf)
+        video_output.write_videos(records, out, console, fps=None, crf=crf)
     else:
         write_records(records, out, console)
 
