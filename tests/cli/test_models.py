@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from vidgen.cli.models import PAGE, SCHEMAS
+from vidgen.cli.models import SCHEMAS
 from vidgen.systems import base
 
 MODEL = SCHEMAS["vidgen.models/1"]["properties"]["models"]["items"]
@@ -197,11 +197,3 @@ def test_list_and_show_need_no_torch(copy) -> None:
         "sys.exit(any(m in sys.modules for m in ('torch', 'transformers', 'av')))"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
-
-
-def test_the_examples_of_the_page_run(vidgen, tiny_model, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(base, "SHIPPED", tmp_path / "shipped")
-    shutil.copytree(tiny_model, tmp_path / "shipped" / "world")
-    for line, _ in PAGE.examples:
-        ran = vidgen(*line.split()[1:])
-        assert ran.code == 0, (line, ran.err)

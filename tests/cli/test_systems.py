@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from vidgen import systems
-from vidgen.cli.systems import PAGE, SCHEMAS
+from vidgen.cli.systems import SCHEMAS
 from vidgen.systems import MARKS, SYSTEMS
 
 
@@ -93,8 +93,3 @@ def test_nothing_heavy_is_imported() -> None:
         "sys.exit(any(m in sys.modules for m in ('torch', 'numpy', 'transformers', 'av')))"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
-
-
-def test_the_examples_of_the_page_run(vidgen) -> None:
-    for line, _ in PAGE.examples:
-        assert vidgen(*line.split()[1:]).code == 0, line

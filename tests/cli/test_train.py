@@ -274,9 +274,3 @@ def test_sigterm_while_the_trainer_does_not_listen(tmp_path) -> None:
     (tmp_path / "checkpoints" / "step-00000004").mkdir(parents=True)
     with pytest.raises(TryAgain), train._told_how_to_go_on(talk, tmp_path):
         raise Terminated
-
-
-def test_the_examples_of_the_page_run(vidgen) -> None:
-    for line, _ in train.PAGE.examples:
-        ran = vidgen(*line.split()[1:])
-        assert ran.code == 0, (line, ran.err)

@@ -189,10 +189,3 @@ def test_progress_counts_clips(vidgen) -> None:
     assert ran.code == 0
     assert '"unit": "clip", "done": 2, "total": 2' in ran.err
     assert len(list(read_stream(Path("a.safetensors")))) == 2
-
-
-def test_the_examples_of_the_page_run(vidgen, tmp_path) -> None:
-    (tmp_path / "out").mkdir()
-    for line, _ in world.PAGE.examples:
-        ran = vidgen(*shlex.split(line.partition(" | ")[0])[1:])
-        assert ran.code == 0, (line, ran.err)
