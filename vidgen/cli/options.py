@@ -226,11 +226,6 @@ Attention = Annotated[
     option("--attention", metavar="KERNEL", group=RUNNING,
            help="auto, math, flash, efficient, cudnn"),
 ]  # fmt: skip
-Offload = Annotated[
-    Literal["none", "model", "layer"],
-    option("--offload", metavar="WHAT", group=RUNNING,
-           help="keep weights in host memory until needed: none, model or layer"),
-]  # fmt: skip
 
 # For all commands.
 _Help = Annotated[

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vidgen.cli.runner import NoInput
 from vidgen.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -70,11 +71,8 @@ def _read(file: str) -> Iterator[dict[str, Any]]:
 
 def _text(file: str, name: str) -> str:
     if file == "-":
-        if sys.stdin.isatty():
-            raise UsageError(
-                "no prompt, and standard input is a terminal",
-                next='vidgen encode-text "a red ball bounces on sand ground"',
-            )
+        if sys.stdin is None or sys.stdin.isatty():
+            raise NoInput("no prompt, and standard input is a terminal")
         data = sys.stdin.buffer.read()
     else:
         path = Path(file)
