@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The next useful work on a CUDA machine, in one call of at most ten minutes; run it again to go on.
+# What only a CUDA machine can do, within BUDGET_S seconds [540]; run it again to go on.
 #
 #   benchmarks/gpu.sh [OUT]      results under OUT (default: runs/gpu)
 #

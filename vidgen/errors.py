@@ -6,6 +6,7 @@ standard error and a process exit code.
 
 from __future__ import annotations
 
+import sys
 from enum import IntEnum
 
 
@@ -83,6 +84,17 @@ class OutOfMemory(VidgenError):
     """The device or the host has too little memory for what was asked."""
 
     exit_code = Exit.OUT_OF_MEMORY
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether Python, or torch on any device, ran out of memory. Imports no torch: where it isn't
+    loaded it can't have raised anything."""
+    if isinstance(error, MemoryError):
+        return True
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
 
 
 class TryAgain(VidgenError):

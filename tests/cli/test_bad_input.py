@@ -114,10 +114,17 @@ def test_latents_of_another_autoencoder(run, latents, other_model):
     refused(ran, Exit.BAD_INPUT, "tiny-vae@", "other-vae@")
 
 
-@pytest.mark.parametrize("name", sorted(p.stem for p in HOSTILE.glob("*.vgs")))
-def test_hostile_records_into_decode(run, tmp_path, name):
+def faults() -> list[tuple[str, str]]:
+    """Hostile files whose fault is in the first record, and words of the message."""
+    rows = (HOSTILE / "expected.tsv").read_text().splitlines()[1:]
+    table = [row.split("\t") for row in rows if row.strip()]
+    return [(name, words) for name, whole, _, _, words in table if whole == "0"]
+
+
+@pytest.mark.parametrize(("name", "words"), faults())
+def test_hostile_records_into_decode(run, tmp_path, name, words):
     ran = run("decode", str(HOSTILE / f"{name}.vgs"), "-o", "x.mp4")
-    refused(ran, Exit.BAD_INPUT)
+    refused(ran, Exit.BAD_INPUT, words)
     assert not list(tmp_path.glob("*.mp4"))
 
 
@@ -132,14 +139,82 @@ def test_a_cut_stream_keeps_what_was_finished_and_stays_cut(run, tmp_path):
     assert (tmp_path / "x.mp4").is_file()  # the first record was whole
 
 
+def altered(path: Path, **changes) -> Path:
+    """The record of the file with tensors replaced (or attrs, by `attrs=`), whole otherwise."""
+    (record,) = read_stream(path)
+    attrs = changes.pop("attrs", {})
+    record = record.replace(tensors={k.replace("__", "."): x for k, x in changes.items()})
+    record.attrs.update(attrs)
+    out = path.with_name("altered.vgs")
+    with pytest.MonkeyPatch.context() as patch:  # our own writer would refuse NaN
+        patch.setattr("vidgen.io.record.bad_value", lambda name, blob: None)
+        write_stream([record], out, force=True)
+    return out
+
+
 def test_nan_latents(run, latents):
-    (record,) = read_stream(latents)
-    broken = torch.full_like(record.torch("latents"), float("nan"))
-    header = latents.read_bytes()
-    at = header.index(record.torch("latents").numpy().tobytes())
-    data = broken.numpy().tobytes()
-    latents.write_bytes(header[:at] + data + header[at + len(data) :])
-    refused(run("decode", "latents.vgs", "-o", "x.mp4"), Exit.BAD_INPUT)
+    altered(latents, latents=torch.full((4, 3, 2, 4), float("nan")))
+    ran = run("decode", "altered.vgs", "-o", "x.mp4")
+    refused(ran, Exit.BAD_INPUT, "tensor `latents` of `a-red-ball` holds a NaN")
+
+
+def test_records_that_are_whole_and_make_no_sense(run, latents):
+    """They are refused before any weights load, not met in the middle of a network."""
+    for changes, words in (
+        ({"latents": torch.zeros(4, 2, 4)}, "`latents` is F32 [4, 2, 4]"),
+        ({"latents": torch.zeros(3, 3, 2, 4)}, "this stage takes"),
+        ({"latents": torch.zeros(4, 0, 2, 4)}, "this stage takes"),
+        ({"latents": torch.zeros(4, 3, 2, 4, dtype=torch.int32)}, "is I32"),
+        ({"attrs": {"height": "16"}}, "attribute `height` is '16'"),
+        ({"attrs": {"width": None}}, "attribute `width` is None"),
+    ):
+        altered(latents, **changes)
+        refused(run("decode", "altered.vgs", "-o", "x.mp4"), Exit.BAD_INPUT, words)
+    text = latents.parent / "text.vgs"
+    for changes, words in (
+        ({"text__embeds": torch.zeros(3, 5)}, "`text.embeds` is F32 [3, 5]"),
+        ({"text__mask": torch.ones(99, dtype=torch.bool)}, "`text.mask`"),
+        ({"attrs": {"seed": "abc"}}, "its seed is 'abc'"),
+    ):
+        altered(text, **changes)
+        ran = run("sample-keyframes", "altered.vgs", "-o", "x.vgs", "-f")
+        refused(ran, Exit.BAD_INPUT, words)
+
+
+def test_a_network_that_returns_nan_makes_no_video(run, tiny_model, tmp_path, monkeypatch):
+    """`generate` writes no latents, and must notice all the same."""
+    import vidgen.systems.world as world
+
+    load = world.load_transformer
+
+    def broken(folder):
+        network = load(folder)
+        network.final.bias[0] = float("nan")
+        return network
+
+    monkeypatch.setattr(world, "load_transformer", broken)
+    ran = run("generate", "a red ball", "-o", "x.mp4")
+    refused(ran, Exit.FAILED, "`latents` holds a NaN", "--dtype fp32")
+    assert not (tmp_path / "x.mp4").exists()
+
+
+def test_memory_that_runs_out_in_decode_is_met_with_smaller_chunks(run, latents, monkeypatch):
+    from vidgen.nn.autoencoder import VideoAutoencoder
+
+    decode = VideoAutoencoder.decode
+
+    def short(self, z):
+        if z.shape[2] > 1:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+        return decode(self, z)
+
+    assert run("decode", "latents.vgs", "-o", "whole.vgs").code == 0
+    monkeypatch.setattr(VideoAutoencoder, "decode", short)
+    ran = run("decode", "latents.vgs", "-o", "parts.vgs")
+    assert ran.code == 0
+    assert "out of memory: frames decoded at once from here on: 1" in ran.err
+    whole, parts = (next(read_stream(latents.parent / f"{n}.vgs")) for n in ("whole", "parts"))
+    assert (whole.numpy("frames") == parts.numpy("frames")).all()
 
 
 def test_files_that_are_not_there_and_folders(run, tmp_path):
@@ -173,6 +248,18 @@ def test_a_device_that_is_not_there(run, latents):
 
 
 # --- outputs --------------------------------------------------------------------------------------
+
+
+def test_options_that_contradict_each_other(run, latents):
+    refused(run("decode", "latents.vgs", "-o", "x.mp4", "--npz"), Exit.USAGE, "--npz")
+    refused(run("decode", "latents.vgs", "-o", "x.mp4", "--format", "rgb"), Exit.USAGE, "--format")
+    refused(run("generate", "a", "--seed", "0-3", "--num-samples", "2", "-o", "{id}.mp4"),
+            Exit.USAGE, "--num-samples")  # fmt: skip
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_a_kernel_that_is_not_for_this_device(run):
+    refused(run("generate", "a", "--attention", "cudnn", "-o", "x.mp4"), Exit.USAGE, "CUDA")
 
 
 def test_outputs_are_checked_before_the_work(run, latents, tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from vidgen.stages.base import Compute
 from vidgen.stages.decode import decode, from_uint8, to_uint8
 from vidgen.stages.encode_text import Names, Prompt, encode_text, slug
 from vidgen.stages.encode_video import encode_video, padded
-from vidgen.stages.sample_keyframes import Choices, sample_keyframes
+from vidgen.stages.sample_keyframes import Choices, sample_ids, sample_keyframes
 from vidgen.stages.text_cache import TextCache
 from vidgen.systems.base import ModelFolder
 
@@ -145,6 +145,18 @@ def test_a_records_own_seed_counts_unless_one_is_given(model):
     (own,) = latents(model, Choices(), prompt)
     (given,) = latents(model, Choices(seeds=(6,)), prompt)
     assert own.attrs["seed"] == 5 and given.attrs["seed"] == 6
+
+
+def test_samples_count_from_a_records_own_seed(model):
+    prompts = [Prompt("a red ball", seed=42), Prompt("a blue cube")]
+    made = latents(model, Choices(num_samples=2), prompts)
+    assert [r.attrs["seed"] for r in made] == [42, 43, 0, 1]
+    assert [r.id for r in made] == sample_ids(prompts, Choices(num_samples=2))
+
+
+def test_an_id_that_was_given_is_kept_whatever_comes_before(model):
+    prompts = [Prompt("a red ball"), Prompt("a blue cube", id="a-red-ball")]
+    assert [r.id for r in encode_text(prompts, model)] == ["a-red-ball-2", "a-red-ball"]
 
 
 def test_guidance_and_steps_matter_and_are_logged(model):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidgen import __version__
-from vidgen.errors import Exit, OutOfMemory, UsageError, VidgenError
+from vidgen.errors import Exit, OutOfMemory, UsageError, VidgenError, is_out_of_memory
 
 if TYPE_CHECKING:
     from vidgen.cli.command import Command
@@ -87,7 +87,7 @@ def _understood(error: BaseException) -> VidgenError | None:
         return _Stopped("interrupted", error)
     if isinstance(error, Terminated):
         return _Stopped("stopped by SIGTERM", error)
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         return OutOfMemory(
             "out of memory",
             why=str(error).splitlines()[0] if str(error) else None,
@@ -105,15 +105,6 @@ class _Stopped(VidgenError):
 
     def __init__(self, what: str, error: BaseException) -> None:
         super().__init__(what, next="; ".join(getattr(error, "__notes__", ())) or None)
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError):
-        return True
-    torch = sys.modules.get("torch")  # not imported: then it can't have raised anything
-    if torch is not None and isinstance(error, torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
 
 
 def _system_error(error: OSError) -> VidgenError:
@@ -148,7 +139,7 @@ def _crash(error: BaseException, failure: Failure) -> VidgenError:
 
 def _save(name: str, text: str) -> Path | None:
     """Into the cache folder, or the system's folder for temporary files."""
-    from vidgen.cli.settings import cache_folder
+    from vidgen.io.weights import cache_folder
 
     for folder in (cache_folder() / "crashes", Path(tempfile.gettempdir())):
         with suppress(OSError):

@@ -20,7 +20,7 @@ from vidgen.cli.options import (
     Steps,
 )
 from vidgen.cli.page import Page
-from vidgen.cli.sample_keyframes import Shift, Solver, expand_seeds
+from vidgen.cli.sample_keyframes import Shift, Solver, check_seeds
 
 PAGE = Page(
     name="generate",
@@ -74,9 +74,9 @@ def generate(
 
     video = not dry_run and video_output.check(out)
     found = rows.gather(prompts or [], input, negative=negative)
-    seeds = expand_seeds(seed, num_samples)
+    seeds = check_seeds(seed, num_samples)
     folder = ModelFolder.find(model)
-    count = len(found) * len(seeds or (0,))
+    count = len(found) * (len(seeds) if seeds else num_samples)
     if dry_run:
         from vidgen.stages import plan
 
@@ -91,11 +91,10 @@ def generate(
 
     from vidgen.stages import decode, encode_text, sample_keyframes
 
-    if video:
-        check_paths(out, encode_text.sample_ids(named, seeds))
+    choices = sample_keyframes.Choices(seeds, num_samples, steps, guidance_scale, solver, shift)
+    check_paths(out, sample_keyframes.sample_ids(named, choices), one_each=video)
     compute = running.compute()
     compute.check()
-    choices = sample_keyframes.Choices(seeds, steps, guidance_scale, solver, shift)
     texts = encode_text.encode_text(named, folder, cache=cache(no_cache), notify=console)
     latents = sample_keyframes.sample_keyframes(
         texts, folder, choices, compute=compute, notify=console
@@ -107,15 +106,18 @@ def generate(
         write_records(frames, out, console)
 
 
-def check_paths(out: RecordOutput, ids: list[str]) -> None:
-    """UsageError if a video's name is taken, or one name has to do for several videos."""
+def check_paths(out: RecordOutput, ids: list[str], *, one_each: bool = True) -> None:
+    """UsageError if the name of an output is taken, or (`one_each`) one name has to do for several
+    videos."""
     from vidgen.errors import UsageError
     from vidgen.io.files import check_writable
+    from vidgen.io.log import redacted_id
 
     if "{id}" in out.output:
         for name in ids:
+            name = redacted_id(name) if out.redact_prompt else name
             check_writable(out.output.replace("{id}", name), out.force)
-    elif len(ids) > 1:
+    elif one_each and len(ids) > 1 and out.output != "-":
         stem, dot, suffix = out.output.rpartition(".")
         raise UsageError(
             f"{len(ids)} videos are asked for, and -o names one file, {out.output}",

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vidgen.cli.options import MAX_SEED
 from vidgen.cli.runner import NoInput
 from vidgen.errors import InputError, UsageError
+from vidgen.io.record import ID
 
 if TYPE_CHECKING:
     from vidgen.stages.encode_text import Prompt
@@ -21,7 +22,8 @@ ROW_KEYS = ("id", "prompt", "negative_prompt", "seed")
 RESERVED = frozenset(
     "text_encoder latent_space num_frames height width fps source digest kind last log".split()
 )
-ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+# Room is left for what sampling adds to an id (-s and the seed).
+MAX_ID = 100
 
 
 def gather(
@@ -52,7 +54,11 @@ def _read(file: str) -> Iterator[dict[str, Any]]:
     """Rows of a file (`-` is standard input): JSONL if its first character is `{`, else lines."""
     name = "standard input" if file == "-" else file
     text = _text(file, name)
-    lines = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
+    lines = [
+        (n, line)
+        for n, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1)
+        if line.strip()
+    ]
     if not lines:
         raise InputError(f"{name}: no prompt in it", next='vidgen encode-text "a red ball bounces"')
     seen: dict[str, int] = {}
@@ -97,6 +103,8 @@ def _json(line: str, where: str) -> dict[str, Any]:
         row = json.loads(line)
     except json.JSONDecodeError as error:
         raise InputError(f"{where}: not JSON: {error.msg} at column {error.colno}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: not JSON that can be read: {error}") from None
     if not isinstance(row, dict):
         raise InputError(f'{where}: a row is an object like {{"prompt": "…"}}')
     return row
@@ -112,14 +120,19 @@ def _checked(row: dict[str, Any], where: str) -> dict[str, Any]:
             raise InputError(f"{where}: `{key}` is {json.dumps(value)}, must be text")
         if value and "\0" in value:
             raise InputError(f"{where}: `{key}` has a NUL byte at character {value.index(chr(0))}")
+        if value and any("\ud800" <= c <= "\udfff" for c in value):
+            raise InputError(f"{where}: `{key}` is not text: it holds bytes that are not UTF-8")
     name, seed = row.get("id"), row.get("seed")
-    if name is not None and not ID.fullmatch(name):
+    if name is not None and (not ID.fullmatch(name) or len(name) > MAX_ID):
         raise InputError(
             f"{where}: id `{name}` can't name a record",
-            why="an id is 1 to 128 letters, digits, dots, hyphens and underscores",
+            why=f"an id is 1 to {MAX_ID} letters, digits, dots, hyphens and underscores",
         )
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
-        raise InputError(f"{where}: `seed` is {json.dumps(seed)}, must be a number from 0")
+    whole = isinstance(seed, int) and not isinstance(seed, bool)
+    if seed is not None and not (whole and 0 <= seed <= MAX_SEED):
+        raise InputError(
+            f"{where}: `seed` is {json.dumps(seed)}, must be a number from 0 to 2^63-1"
+        )
     attrs = {key: value for key, value in row.items() if key not in ROW_KEYS}
     if taken := sorted(RESERVED & attrs.keys()):
         raise InputError(f"{where}: `{taken[0]}` is written by stages, a row can't set it")

@@ -89,7 +89,7 @@ def sample_keyframes(
     from vidgen.systems.base import ModelFolder
 
     takes = Kind("text", "vidgen encode-text")
-    seeds = expand_seeds(seed, num_samples)
+    seeds = check_seeds(seed, num_samples)
     folder = ModelFolder.find(model)
     folder.component("transformer")
 
@@ -98,7 +98,7 @@ def sample_keyframes(
 
         compute = running.compute(preload=not inputs)
         compute.check()
-        choices = stage.Choices(seeds, steps, guidance_scale, solver, shift)
+        choices = stage.Choices(seeds, num_samples, steps, guidance_scale, solver, shift)
         return lambda records: stage.sample_keyframes(
             records, folder, choices, compute=compute, notify=console
         )
@@ -106,24 +106,25 @@ def sample_keyframes(
     if dry_run:
         from vidgen.stages import plan
 
-        count = sum(1 for _ in open_inputs(inputs, takes=takes)) * len(seeds or (0,))
+        count = sum(1 for _ in open_inputs(inputs, takes=takes)) * (
+            len(seeds) if seeds else num_samples
+        )
         text = plan.sampling(folder, running.compute(), count, steps, guidance_scale, solver)
         print_text(text)
         return
     run_stage(make, inputs, out, console, takes=takes)
 
 
-def expand_seeds(seed: Seeds | None, num_samples: int) -> tuple[int, ...] | None:
-    """The seeds to sample: as given, or `num_samples` from the first one on. None: each record's
-    own. UsageError for a range together with --num-samples."""
+def check_seeds(seed: Seeds | None, num_samples: int) -> tuple[int, ...] | None:
+    """The seeds to sample: as given, or `num_samples` from the given one on. None: from each
+    record's own on. UsageError for a range together with --num-samples."""
     from vidgen.errors import UsageError
 
-    if num_samples == 1:
+    if seed is None or num_samples == 1:
         return None if seed is None else tuple(seed)
-    if seed is not None and len(seed) > 1:
+    if len(seed) > 1:
         raise UsageError(
             f"--seed names {len(seed)} seeds, and --num-samples {num_samples} wants to count them",
             next="give a range of seeds, or a first seed and --num-samples",
         )
-    first = seed[0] if seed else 0
-    return tuple(range(first, first + num_samples))
+    return tuple(range(seed[0], seed[0] + num_samples))

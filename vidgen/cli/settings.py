@@ -94,12 +94,6 @@ def user_file() -> Path:
     return Path(home) / "vidgen" / "config.toml"
 
 
-def cache_folder() -> Path:
-    """Where things that can be made again are kept."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(home) / "vidgen"
-
-
 def read_files(config: str | None, commands: Collection[str]) -> list[SettingsFile]:
     """The settings files there are, the first one counting most."""
     paths = [Path(config)] if config else []

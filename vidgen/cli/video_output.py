@@ -33,6 +33,11 @@ def check(out: RecordOutput, format: str | None = None) -> bool:
             next="leave one of the two out",
         )
     if out.output.lower().endswith((*VIDEO_SUFFIXES, "/")):
+        if out.npz:
+            raise UsageError(
+                f"--npz writes NPZ, and -o names a video, {out.output}",
+                next="leave one of the two out",
+            )
         check_clip_output(out.output, force=out.force)
         return True
     check_output(out)
@@ -54,7 +59,7 @@ def write_videos(
 
     if format is not None:
         for record in stripped(records, out):
-            write_raw(record, sys.stdout.buffer, format)
+            write_raw(record, sys.stdout.buffer, format, fps=fps, crf=crf)
         return
     write_files(
         records,

@@ -8,7 +8,6 @@ for the whole history, as a git commit does.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,9 @@ if TYPE_CHECKING:
     from vidgen.io.record import Record
 
 PRIVATE = ("prompt", "negative_prompt", "prompts", "caption", "captions", "synopsis")
-_WORD = re.compile(r"[a-z]{3,}")
+# Attributes that stages write and that tell nothing of the prompt.
+PUBLIC = ("text_encoder", "latent_space", "num_frames", "height", "width", "fps", "seed", "source",
+          "sample_rate", "video")  # fmt: skip
 NOISE = "sha256-mt19937-f64/1"  # vidgen.diffusion.noise.ALGORITHM; a test holds the two together
 
 
@@ -107,26 +108,26 @@ def strip_log(record: Record) -> Record:
 
 
 def redact(record: Record) -> Record:
-    """The record without its prompts (`--redact-prompt`): gone from attrs and log, and a name
-    that was made from the prompt gives way to a hash of it.
+    """The record without its prompts (`--redact-prompt`): of its attrs only those that stages write
+    stay, and its id, which may have been made from the prompt, gives way to a hash of it.
 
     Text embeddings, where a record still has them, tell what the prompt was about; `decode` drops
     them.
     """
-    words = set(_WORD.findall(str(record.attrs.get("prompt", "")).lower()))
-
-    def rename(name: str) -> str:
-        if not words or words.isdisjoint(_WORD.findall(name.lower())):
-            return name
-        return "redacted-" + hashlib.sha256(name.encode()).hexdigest()[:12]
-
-    attrs = {k: v for k, v in record.attrs.items() if k not in PRIVATE}
+    attrs = {k: v for k, v in record.attrs.items() if k in PUBLIC}
     if "source" in attrs:
-        attrs["source"] = rename(str(attrs["source"]))
+        attrs["source"] = redacted_id(str(attrs["source"]))
     log = record.log
     if any(k in PRIVATE for entry in log for k in entry):
         log = link((), *({k: v for k, v in e.items() if k not in PRIVATE} for e in log))
-    return replace(record, id=rename(record.id), attrs=attrs, log=log)
+    return replace(record, id=redacted_id(record.id), attrs=attrs, log=log)
+
+
+def redacted_id(name: str) -> str:
+    """What stands for an id that may tell the prompt; of one that stands for one, itself."""
+    if name.startswith("redacted-"):
+        return name
+    return "redacted-" + hashlib.sha256(name.encode()).hexdigest()[:12]
 
 
 def format_log(log: Sequence[dict[str, Any]]) -> str:

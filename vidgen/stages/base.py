@@ -69,13 +69,18 @@ class Compute:
 
     def check(self) -> None:
         """UsageError now, rather than at the first record, for a device or dtype that isn't."""
-        self.torch_device()
+        device = self.torch_device().type
         self.torch_dtype()
+        if device != "cuda" and self.attention in ("efficient", "cudnn"):
+            raise UsageError(
+                f"--attention {self.attention}: that kernel runs on CUDA, not on {device}",
+                next="one of: auto, math, flash",
+            )
 
     def described(self) -> dict[str, Any]:
         """The log's words for it."""
         dtype = str(self.torch_dtype()).removeprefix("torch.")
-        return {"device": self.torch_device().type, "dtype": dtype, "attention": self.attention}
+        return {"device": self.torch_device().type, "dtype": dtype}
 
 
 class Notify(Protocol):
@@ -123,6 +128,33 @@ def require_kind(record: Record, kind: str, *, made_by: str) -> None:
             f"record `{record.id}` holds {record.kind}, this stage takes {kind}",
             next=f"put `{made_by}` in front of it",
         )
+
+
+def require_tensor(record: Record, name: str, dtypes: tuple[str, ...], *sizes: int | None) -> None:
+    """InputError unless the record has the tensor, in one of the dtypes (safetensors names), of
+    these sizes (None: any, but not zero)."""
+    blob = record[name]
+    fits = len(blob.shape) == len(sizes) and all(
+        have > 0 and want in (None, have) for have, want in zip(blob.shape, sizes, strict=False)
+    )
+    if blob.dtype not in dtypes or not fits:
+        wanted = " ".join("n" if size is None else str(size) for size in sizes)
+        raise InputError(
+            f"record `{record.id}`: `{name}` is {blob.dtype} {list(blob.shape)},"
+            f" this stage takes {' or '.join(dtypes)} [{wanted}]",
+            next="vidgen inspect shows what each record holds",
+        )
+
+
+def require_whole(record: Record, name: str) -> int:
+    """The attribute as a whole number above zero; InputError if it is anything else."""
+    value = record.attrs.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise InputError(f"record `{record.id}`: attribute `{name}` is {value!r}, not a number")
+    return value
+
+
+FLOATS = ("F32", "F16", "BF16")
 
 
 class Loading:

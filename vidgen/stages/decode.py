@@ -8,11 +8,20 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from vidgen.errors import InputError, OutOfMemory
+from vidgen.errors import InputError, OutOfMemory, is_out_of_memory
 from vidgen.io import log
 from vidgen.io.record import Record
 from vidgen.nn.autoencoder import VideoAutoencoder
-from vidgen.stages.base import Compute, Loading, Notify, Silent, require_kind
+from vidgen.stages.base import (
+    FLOATS,
+    Compute,
+    Loading,
+    Notify,
+    Silent,
+    require_kind,
+    require_tensor,
+    require_whole,
+)
 from vidgen.systems import world
 from vidgen.systems.base import ModelFolder
 
@@ -38,8 +47,10 @@ def decode(
     for record in records:
         require_kind(record, "latents", made_by="vidgen sample-keyframes")
         require_space(record, folder)
+        channels = folder.config("vae")["channels"]
+        require_tensor(record, "latents", FLOATS, channels, None, None, None)
+        height, width = require_whole(record, "height"), require_whole(record, "width")
         frames = _frames(record.torch("latents"), loading.get(), compute, notify)
-        height, width = record.attrs["height"], record.attrs["width"]
         yield record.replace(
             kind="frames",
             tensors={"frames": frames[:, :height, :width].contiguous()},
@@ -80,7 +91,9 @@ def _frames(latents: Tensor, vae: VideoAutoencoder, compute: Compute, notify: No
         z = latents[None, :, start : start + chunk].to(weight.device, weight.dtype)
         try:
             done.append(to_uint8(vae.decode(z)[0]).cpu())
-        except torch.OutOfMemoryError:
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
             if chunk == 1:
                 raise OutOfMemory(
                     f"one frame does not fit in the memory of {weight.device}",
@@ -88,7 +101,7 @@ def _frames(latents: Tensor, vae: VideoAutoencoder, compute: Compute, notify: No
                     next="vidgen decode --device cpu …",
                 ) from None
             chunk //= 2
-            notify.warn(f"out of memory: decoding {chunk} frames at a time now")
+            notify.warn(f"out of memory: frames decoded at once from here on: {chunk}")
             continue
         start += chunk
         notify.step(min(start, latents.shape[1]), latents.shape[1], "frame")

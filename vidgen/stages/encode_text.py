@@ -30,31 +30,23 @@ class Prompt:
 
 
 class Names:
-    """Record ids from prompts: readable, and unique in the stream."""
+    """Record ids from prompts: readable, and unique in the stream.
 
-    def __init__(self) -> None:
+    Ids that prompts bring themselves are kept for them, whatever comes before.
+    """
+
+    def __init__(self, prompts: Iterable[Prompt] = ()) -> None:
+        self.kept = {p.id for p in prompts if p.id is not None}
         self.taken: set[str] = set()
 
     def of(self, prompt: Prompt) -> str:
         base = prompt.id or slug(prompt.text)
         name, n = base, 1
-        while name in self.taken:
+        while name in self.taken or (name in self.kept and name != prompt.id):
             n += 1
             name = f"{base}-{n}"
         self.taken.add(name)
         return name
-
-
-def sample_ids(prompts: Iterable[Prompt], seeds: tuple[int, ...] | None) -> list[str]:
-    """The ids that the samples of these prompts will have (see `sample_id`)."""
-    names, several = Names(), seeds or (0,)
-    ids = [names.of(prompt) for prompt in prompts]
-    return [sample_id(name, seed, len(several)) for name in ids for seed in several]
-
-
-def sample_id(name: str, seed: int, num_seeds: int) -> str:
-    """The id of one sample of a text record: the record's own unless it has several."""
-    return name if num_seeds == 1 else f"{name}-s{seed}"
 
 
 def slug(text: str, length: int = 60) -> str:
@@ -77,7 +69,8 @@ def encode_text(
 
     Words that the encoder was never taught are named in a warning, as is text past its length.
     """
-    names, space = Names(), folder.text_encoder
+    prompts = list(prompts)
+    names, space = Names(prompts), folder.text_encoder
     tokenizer, tower = world.load_tokenizer(folder), Loading(lambda: world.load_text_tower(folder))
     for prompt in prompts:
         _warn_about(prompt.text, tokenizer, folder.name, notify)

@@ -13,7 +13,7 @@ from torch import Tensor
 from vidgen.io import log, video
 from vidgen.io.record import Record
 from vidgen.nn.autoencoder import VideoAutoencoder
-from vidgen.stages.base import Compute, Loading, Notify, Silent, require_kind
+from vidgen.stages.base import Compute, Loading, Notify, Silent, require_kind, require_tensor
 from vidgen.stages.decode import CHUNK, from_uint8
 from vidgen.stages.encode_text import Names, Prompt
 from vidgen.systems import world
@@ -73,6 +73,7 @@ def encode_video(
     loading = Loading(lambda: world.load_autoencoder(folder), now=compute.preload)
     for record in records:
         require_kind(record, "frames", made_by="vidgen convert FILE.mp4")
+        require_tensor(record, "frames", ("U8",), None, None, None, 3)
         frames = record.torch("frames")
         latents = _latents(frames, loading.get(), compute, notify)
         yield record.replace(

@@ -16,8 +16,17 @@ from vidgen.io import log
 from vidgen.io.record import Record
 from vidgen.nn import attention
 from vidgen.nn.text import TextEmbedding, pad_text
-from vidgen.stages.base import Compute, Loading, Notify, Silent, batched, require_kind
-from vidgen.stages.encode_text import sample_id
+from vidgen.stages.base import (
+    FLOATS,
+    Compute,
+    Loading,
+    Notify,
+    Silent,
+    batched,
+    require_kind,
+    require_tensor,
+)
+from vidgen.stages.encode_text import Names, Prompt
 from vidgen.systems import world
 from vidgen.systems.base import ModelFolder, Sampler
 
@@ -28,11 +37,19 @@ STAGE = "sample-keyframes"
 class Choices:
     """What the user may set; None means the model's own default."""
 
-    seeds: tuple[int, ...] | None = None  # None: each record's own `seed`, or 0
+    seeds: tuple[int, ...] | None = None  # None: from each record's own `seed`, or 0, on
+    num_samples: int = 1  # where `seeds` is None
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
     solver: str | None = None
     shift: float | None = None
+
+    def seeds_of(self, own: int | None) -> tuple[int, ...]:
+        """The seeds of a prompt whose own seed is this."""
+        if self.seeds is not None:
+            return self.seeds
+        first = own or 0
+        return tuple(range(first, first + self.num_samples))
 
     def over(self, sampler: Sampler) -> Sampler:
         """The model's sampler with the user's choices put over it."""
@@ -89,6 +106,8 @@ def sample_keyframes(
 
 
 def _jobs(records: Iterable[Record], folder: ModelFolder, choices: Choices) -> Iterator[_Job]:
+    config = folder.config("transformer")
+    width, pooled = config["text_dim"], config["pooled_dim"]
     for record in records:
         require_kind(record, "text", made_by="vidgen encode-text")
         encoder = record.attrs.get("text_encoder")
@@ -98,7 +117,15 @@ def _jobs(records: Iterable[Record], folder: ModelFolder, choices: Choices) -> I
                 f" `{folder.name}` reads `{folder.text_encoder}`",
                 next=f"vidgen encode-text --model {folder.name} …",
             )
-        seeds = choices.seeds or (int(record.attrs.get("seed", 0)),)
+        for prefix in ("text.", "text.negative_"):
+            require_tensor(record, prefix + "embeds", FLOATS, None, width)
+            length = record[prefix + "embeds"].shape[0]
+            require_tensor(record, prefix + "mask", ("BOOL", "U8"), length)
+            require_tensor(record, prefix + "pooled", FLOATS, pooled)
+        own = record.attrs.get("seed")
+        if own is not None and (not isinstance(own, int) or isinstance(own, bool)):
+            raise InputError(f"record `{record.id}`: its seed is {own!r}, not a number")
+        seeds = choices.seeds_of(own)
         for seed in seeds:
             yield _Job(record, seed, sample_id(record.id, seed, len(seeds)))
 
@@ -137,7 +164,7 @@ def _sample(
         notify.step(step.i + 1, len(levels) - 1, "step")
 
     for job, latents in zip(jobs, z.float().cpu(), strict=True):
-        yield job.record.replace(
+        made = job.record.replace(
             kind="latents",
             id=job.id,
             tensors={"latents": latents, "times": times},
@@ -155,10 +182,31 @@ def _sample(
                 argv=[STAGE, *choices.argv()],
                 model=folder.identity("transformer"),
                 seed=job.seed,
+                attention=compute.attention,
+                compiled=True if compute.compile else None,
                 inputs=[job.record.digest],
                 **compute.described(),
             ),
         )
+        made.check_values()  # here too: in one process nobody writes latents
+        yield made
+
+
+def sample_ids(prompts: Iterable[Prompt], choices: Choices) -> list[str]:
+    """The ids that the samples of these prompts will have."""
+    prompts = list(prompts)
+    names = Names(prompts)
+    return [
+        sample_id(name, seed, len(seeds))
+        for prompt in prompts
+        for name, seeds in [(names.of(prompt), choices.seeds_of(prompt.seed))]
+        for seed in seeds
+    ]
+
+
+def sample_id(name: str, seed: int, num_seeds: int) -> str:
+    """The id of one sample of a text record: the record's own unless it has several."""
+    return name if num_seeds == 1 else f"{name}-s{seed}"
 
 
 def _cond(records: list[Record], device: torch.device) -> tuple[dict, dict]:

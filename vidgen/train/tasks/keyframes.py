@@ -86,7 +86,8 @@ class KeyframesTask(Task):
     def prepare(self, modules: Modules, say) -> None:
         vae = modules["vae"]
         assert isinstance(vae, VideoAutoencoder)
-        folder = Path(self.data.cache) / self.vae_folder.latent_space.replace("@", "-")
+        size = f"{self.data.num_frames}x{self.data.height}x{self.data.width}@{self.data.fps:g}"
+        folder = Path(self.data.cache) / self.vae_folder.latent_space.replace("@", "-") / size
         self.latents = cached_latents(
             folder,
             self.data.num,

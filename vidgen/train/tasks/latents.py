@@ -1,7 +1,7 @@
 """Clips rendered and encoded once, kept on disk: training then reads instead of rendering.
 
-Shards are named for the latent space they are in, written whole or not at all, and only the
-missing ones are made; a cache of more clips contains the cache of fewer.
+Shards lie in a folder named for the latent space and the size they have, written whole or not at
+all, and only the missing ones are made; a cache of more clips contains the cache of fewer.
 """
 
 from __future__ import annotations
