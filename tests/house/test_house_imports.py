@@ -22,7 +22,7 @@ BELOW = {
     "nn": set(),
     "diffusion": set(),
     "io": set(),
-    "metrics": set(),
+    "metrics": {"nn", "world", "io"},
     "world": set(),
     "errors": set(),
 }

@@ -31,6 +31,9 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "The whole job": {
         "generate": ("generate", "prompts to videos, in one process"),
     },
+    "Evaluation": {
+        "evaluate-world": ("evaluate_world", "whether clips of the world show what was asked for"),
+    },
     "Files": {
         "inspect": ("inspect", "what is in a file or stream"),
         "log": ("log", "how a file came to be, step by step"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -51,6 +52,8 @@ tested; --set makes them anywhere.""",
         ("vidgen world --set shape=cube --set motion=spins --size 128x80 -o cube.mp4",
          "a spinning cube"),
         ("vidgen world --level full --seed 3 | vidgen inspect", "what a record holds"),
+        ("vidgen world --split test --num 8 --prompts > prompts.jsonl",
+         "captions of the test split as rows for encode-text and generate"),
         ("vidgen world --captions", "the words that captions are made of"),
     ],
     notes={
@@ -100,6 +103,12 @@ Flow = Annotated[
 Captions = Annotated[
     bool, option("--captions", settable=False, help="print the grammar of captions and stop")
 ]
+
+Prompts = Annotated[
+    bool,
+    option("--prompts", settable=False,
+           help="print the captions and factors as JSONL rows, and render nothing"),
+]  # fmt: skip
 
 USUAL_SIZE = Size(64, 40)
 
@@ -167,6 +176,7 @@ def world(
     flow: Flow = False,
     crf: Crf = 18,
     captions: Captions = False,
+    prompts: Prompts = False,
     device: Device = "auto",
     dry_run: DryRun = False,
 ) -> None:
@@ -175,10 +185,13 @@ def world(
 
         print_text(grammar())
         return
-    video = not dry_run and video_output.check(out)
+    video = not (dry_run or prompts) and video_output.check(out)
     clips = Clips(split, level, parse_factors(set or ()), size, frames, fps, flow)
     seeds = choose_seeds(seed, num, split)
     clips.scene(seeds[0])  # complains of factors before torch is there
+    if prompts and not dry_run:
+        print_text("\n".join(prompt_row(clips, s) for s in seeds))
+        return
     if dry_run:
         print_text(plan(clips, len(seeds)))
         return
@@ -216,6 +229,18 @@ def render(clips: Clips, seeds: Sequence[int], device: str, console: Console) ->
         kind = device.partition(":")[0]
         yield record.replace(entry=new_entry("world", argv=clips.argv(seed), device=kind))
         console.step(done, len(seeds), "clip")
+
+
+def prompt_row(clips: Clips, seed: int) -> str:
+    """A row for `encode-text` and `evaluate-world`: id, caption, and what the scene's factors are
+    (without "none" for objects that are not there)."""
+    from vidgen.world.captions import caption
+    from vidgen.world.scene import NONE, labels
+
+    scene = clips.scene(seed)
+    factors = {name: value for name, value in labels(scene).items() if value != NONE}
+    row = {"id": clips.id(seed), "prompt": caption(scene), "factors": factors}
+    return json.dumps(row)
 
 
 # --- options --------------------------------------------------------------------------------------

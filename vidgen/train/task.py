@@ -20,6 +20,7 @@ Modules = Mapping[str, nn.Module]
 TASKS: dict[str, str] = {
     "autoencoder": "vidgen.train.tasks.autoencoder:AutoencoderTask",
     "text": "vidgen.train.tasks.text:TextTask",
+    "judge": "vidgen.train.tasks.judge:JudgeTask",
     "keyframes": "vidgen.train.tasks.keyframes:KeyframesTask",
 }
 

@@ -31,14 +31,27 @@ CHAT = (
     "a video of",
     "a clip of",
     "a short clip of",
+    "a short film of",
+    "a movie of",
+    "an animation of",
     "show me",
     "please show",
+    "please show me",
     "i want to see",
+    "i would like to see",
     "can you make",
+    "could you make a video of",
+    "can we have",
+    "give me",
+    "generate",
+    "make",
+    "imagine",
     "there is",
     "we see",
     "here is",
 )
+THANKS = (" please", ", please", ", thanks", ", thank you")  # said after all
+FLOORS = ("ground", "ground", "ground", "floor", "surface")
 THINGS = ("object", "thing")  # said for a shape that is left out
 BESIDE = 0.12  # widths apart, from which one object is left or right of another
 BEHIND_M = 0.8  # meters further away, from which it is behind
@@ -170,7 +183,8 @@ def _parts(dice: _Dice, scene: Scene) -> tuple[str, str, str]:
     ground = ""
     if keep(0.7):
         word = dice.phrase(GROUNDS[scene.ground].phrases)
-        ground = dice.choice((f"{word} ground", f"{word} ground", f"the {word} ground", word))
+        floor = dice.choice(FLOORS)
+        ground = dice.choice((f"{word} {floor}", f"{word} {floor}", f"the {word} {floor}", word))
         ground = f"on {ground}"
     camera = ""
     if keep(0.65):
@@ -238,6 +252,8 @@ def _joined(dice: _Dice, subject: str, ground: str, camera: str) -> str:
     elif camera:
         joiners = (", ", ", ", " and ", " while ") if camera.startswith("the ") else (", ",)
         text = f"{text}{dice.choice(joiners)}{camera}"
+    if dice.chance(0.03):
+        text += dice.choice(THANKS)
     return text + ("." if dice.chance(0.1) else "")
 
 
@@ -251,7 +267,7 @@ LINKS = (
 
 def words() -> frozenset[str]:
     """Every word that a caption can contain, in lower case."""
-    phrases = [*LINKS, *CHAT, *THINGS]
+    phrases = [*LINKS, *CHAT, *THINGS, *FLOORS, *(t.replace(",", "") for t in THANKS)]
     for table in TABLES.values():
         for word in table.values():
             phrases += [*word.phrases, *word.doing]

@@ -31,59 +31,87 @@ def _table(*words: Word) -> dict[str, Word]:
 
 
 SHAPES = _table(
-    Word(("ball", "sphere")),
-    Word(("cube", "box")),
-    Word(("cylinder", "can")),
+    Word(("ball", "sphere", "orb", "globe")),
+    Word(("cube", "box", "block")),
+    Word(("cylinder", "can", "tin", "drum")),
     Word(("cone",)),
-    Word(("ring",)),
+    Word(("ring", "hoop", "torus")),
 )
 
 COLORS = _table(
-    Word(("red",), albedo=(0.85, 0.12, 0.10)),
-    Word(("green",), albedo=(0.10, 0.60, 0.15)),
-    Word(("blue",), albedo=(0.12, 0.25, 0.85)),
-    Word(("yellow",), albedo=(0.95, 0.80, 0.10)),
-    Word(("purple", "violet"), albedo=(0.55, 0.15, 0.70)),
-    Word(("orange",), albedo=(0.95, 0.50, 0.08)),
-    Word(("cyan", "turquoise"), albedo=(0.10, 0.75, 0.80)),
-    Word(("white",), albedo=(0.92, 0.92, 0.92)),
+    Word(("red", "crimson", "scarlet"), albedo=(0.85, 0.12, 0.10)),
+    Word(("green", "emerald"), albedo=(0.10, 0.60, 0.15)),
+    Word(("blue", "azure"), albedo=(0.12, 0.25, 0.85)),
+    Word(("yellow", "golden"), albedo=(0.95, 0.80, 0.10)),
+    Word(("purple", "violet", "lilac"), albedo=(0.55, 0.15, 0.70)),
+    Word(("orange", "tangerine"), albedo=(0.95, 0.50, 0.08)),
+    Word(("cyan", "turquoise", "aqua", "teal"), albedo=(0.10, 0.75, 0.80)),
+    Word(("white", "ivory"), albedo=(0.92, 0.92, 0.92)),
 )
 
 GROUNDS = _table(
-    Word(("grey", "gray"), albedo=(0.55, 0.55, 0.58)),
-    Word(("green",), albedo=(0.35, 0.55, 0.30)),
-    Word(("sand", "tan"), albedo=(0.75, 0.65, 0.45)),
-    Word(("blue",), albedo=(0.35, 0.42, 0.62)),
+    Word(("grey", "gray", "stone", "concrete"), albedo=(0.55, 0.55, 0.58)),
+    Word(("green", "grass", "grassy"), albedo=(0.35, 0.55, 0.30)),
+    Word(("sand", "tan", "sandy", "desert"), albedo=(0.75, 0.65, 0.45)),
+    Word(("blue", "bluish"), albedo=(0.35, 0.42, 0.62)),
 )
 
 MOTIONS = _table(
     Word(
-        ("moves left", "moves to the left", "goes left", "slides left"),
-        ("moving left", "moving to the left", "going left", "sliding left"),
+        ("moves left", "moves to the left", "goes left", "slides left", "drifts left"),
+        ("moving left", "moving to the left", "going left", "sliding left", "drifting left"),
     ),
     Word(
-        ("moves right", "moves to the right", "goes right", "slides right"),
-        ("moving right", "moving to the right", "going right", "sliding right"),
+        ("moves right", "moves to the right", "goes right", "slides right", "drifts right"),
+        ("moving right", "moving to the right", "going right", "sliding right", "drifting right"),
     ),
     Word(
-        ("comes closer", "approaches", "comes nearer", "moves closer"),
-        ("coming closer", "approaching", "coming nearer", "moving closer"),
+        (
+            "comes closer",
+            "approaches",
+            "comes nearer",
+            "moves closer",
+            "gets closer",
+            "comes towards us",
+        ),
+        (
+            "coming closer",
+            "approaching",
+            "coming nearer",
+            "moving closer",
+            "getting closer",
+            "coming towards us",
+        ),
     ),
     Word(
-        ("moves away", "recedes", "goes away"),
-        ("moving away", "receding", "going away"),
+        ("moves away", "recedes", "goes away", "retreats", "gets further away"),
+        ("moving away", "receding", "going away", "retreating", "getting further away"),
     ),
     Word(
-        ("bounces", "jumps", "bounces up and down", "jumps up and down"),
-        ("bouncing", "jumping", "bouncing up and down", "jumping up and down"),
+        ("bounces", "jumps", "bounces up and down", "jumps up and down", "hops", "leaps"),
+        (
+            "bouncing",
+            "jumping",
+            "bouncing up and down",
+            "jumping up and down",
+            "hopping",
+            "leaping",
+        ),
     ),
     Word(
-        ("stays still", "rests", "does not move", "stands still"),
-        ("staying still", "resting", "not moving", "standing still"),
+        ("stays still", "rests", "does not move", "stands still", "sits still", "stays put"),
+        (
+            "staying still",
+            "resting",
+            "not moving",
+            "standing still",
+            "sitting still",
+            "staying put",
+        ),
     ),
     Word(
-        ("spins", "turns in place", "rotates", "spins around"),
-        ("spinning", "turning in place", "rotating", "spinning around"),
+        ("spins", "turns in place", "rotates", "spins around", "twirls", "whirls"),
+        ("spinning", "turning in place", "rotating", "spinning around", "twirling", "whirling"),
     ),
     # The full world only.
     Word(("rises", "floats up", "goes up"), ("rising", "floating up", "going up")),
@@ -103,13 +131,17 @@ MOTIONS = _table(
 # Each phrase follows "the camera"; `doing` is what stands alone ("…, panning left").
 CAMERAS = _table(
     Word(
-        ("is still", "stays still", "does not move"),
-        ("still camera", "fixed camera"),
+        ("is still", "stays still", "does not move", "is static", "is fixed"),
+        ("still camera", "fixed camera", "static camera"),
         label="still",
     ),
-    Word(("pans left", "turns left", "pans to the left"), ("panning left", "camera pans left")),
     Word(
-        ("pans right", "turns right", "pans to the right"), ("panning right", "camera pans right")
+        ("pans left", "turns left", "pans to the left", "swings left"),
+        ("panning left", "camera pans left"),
+    ),
+    Word(
+        ("pans right", "turns right", "pans to the right", "swings right"),
+        ("panning right", "camera pans right"),
     ),
     Word(("zooms in", "is zooming in"), ("zooming in", "camera zooms in")),
     Word(("zooms out", "is zooming out"), ("zooming out", "camera zooms out")),

@@ -19,6 +19,7 @@ from vidgen.diffusion.noise import Noise
 from vidgen.diffusion.prediction import PREDICTIONS, denoiser
 from vidgen.diffusion.schedules import linear_flow
 from vidgen.diffusion.solvers import SOLVERS
+from vidgen.errors import UsageError
 from vidgen.io.image import contact_sheet, write_png
 from vidgen.nn.autoencoder import VideoAutoencoder
 from vidgen.nn.dit import DiTConfig, VideoDiT
@@ -45,6 +46,7 @@ class Data:
     num: int = 65_536  # clips rendered once; they come by again after that
     level: str = "basic"  # of the world
     drop_caption: float = 0.1
+    start: str | None = None  # a folder that holds `transformer/`: where its weights begin
     num_frames: int = 5
     height: int = 40
     width: int = 64
@@ -81,7 +83,16 @@ class KeyframesTask(Task):
     def build(self) -> dict[str, torch.nn.Module]:
         vae = world.load_autoencoder(self.vae_folder).float()
         tower = world.load_text_tower(self.text_folder)
-        return {"transformer": VideoDiT(self.config), "tower": tower, "vae": vae}
+        network = VideoDiT(self.config)
+        if self.data.start is not None:
+            trained = world.load_transformer(ModelFolder(Path(self.data.start)))
+            if trained.config != self.config:
+                raise UsageError(
+                    f"recipe: data.start is {self.data.start}, whose transformer has other sizes",
+                    next=f"make `model` the same as {self.data.start}/transformer/config.json",
+                )
+            network.load_state_dict(trained.float().state_dict())
+        return {"transformer": network, "tower": tower, "vae": vae}
 
     def prepare(self, modules: Modules, say) -> None:
         vae = modules["vae"]

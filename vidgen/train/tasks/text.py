@@ -4,6 +4,9 @@ A BERT-shaped encoder reads a caption worded at random; linear heads on its pool
 the mean of its tokens, say each factor of the scene. Of a factor that the caption leaves open the
 best answer is the world's own distribution, so "not said" has its place in the vector too. The
 heads are thrown away; the encoder and its tokenizer are what is kept.
+
+Captions are roughened as people's prompts are: typing errors, words that mean nothing here, and
+two colors for one thing, of which the one nearest the noun counts.
 """
 
 from __future__ import annotations
@@ -20,8 +23,10 @@ from vidgen.systems import save
 from vidgen.train.recipe import section
 from vidgen.train.task import Modules, Task, share
 from vidgen.train.tasks.tokenizer import build_tokenizer, pad_id
+from vidgen.train.tasks.wording import contradicted, padded, typo
 from vidgen.world.captions import caption
-from vidgen.world.scene import FACTORS, VALIDATION_SEEDS, labels, sample_scene
+from vidgen.world.parts import Scene
+from vidgen.world.scene import FACTORS_FULL, VALIDATION_SEEDS, labels, sample_scene
 
 
 @dataclass(frozen=True)
@@ -38,8 +43,10 @@ class Model:
 class Data:
     """Captions."""
 
-    level: str = "basic"  # of the world
-    typos: float = 0.1  # share of captions with one letter changed, lost, doubled or swapped
+    full: float = 0.4  # share of captions of the full world; the others are of the basic one
+    typos: float = 0.25  # share with one letter changed, lost, doubled or swapped
+    filler: float = 0.1  # share with a word that says nothing about the scene
+    contradictions: float = 0.03  # share that names two colors of one thing
 
 
 class TowerWithHeads(nn.Module):
@@ -77,7 +84,9 @@ class TowerWithHeads(nn.Module):
 
 
 def _heads(dim: int) -> nn.ModuleDict:
-    return nn.ModuleDict({name: nn.Linear(dim, len(values)) for name, values in FACTORS.items()})
+    return nn.ModuleDict(
+        {name: nn.Linear(dim, len(values)) for name, values in FACTORS_FULL.items()}
+    )
 
 
 class TextTask(Task):
@@ -89,7 +98,7 @@ class TextTask(Task):
         super().__init__(*args, **kwargs)
         self.model = section(Model, self.recipe.model, where="model")
         self.data = section(Data, self.recipe.data, where="data")
-        self.tokenizer = build_tokenizer(self.data.level, self.model.max_length)
+        self.tokenizer = build_tokenizer("full", self.model.max_length)
         self.pad = pad_id(self.tokenizer)
         self.tokenizer.enable_truncation(self.model.max_length)
 
@@ -100,18 +109,26 @@ class TextTask(Task):
         draw = random.Random(f"{self.recipe.seed}/{step}/{rank}")
         first = step * self.recipe.batch_size
         scenes = [
-            sample_scene(first + row, level=self.data.level)
+            sample_scene(first + row, level="full" if draw.random() < self.data.full else "basic")
             for row in share(self.recipe.batch_size, rank, world)
         ]
-        captions = [caption(scene, draw) for scene in scenes]
-        captions = [typo(c, draw) if draw.random() < self.data.typos else c for c in captions]
-        return self._tensors(scenes, captions)
+        return self._tensors(scenes, [self._worded(scene, draw) for scene in scenes])
+
+    def _worded(self, scene: Scene, draw: random.Random) -> str:
+        text = caption(scene, draw)
+        if draw.random() < self.data.contradictions:
+            text = contradicted(text, draw)
+        if draw.random() < self.data.filler:
+            text = padded(text, draw)
+        if draw.random() < self.data.typos:
+            text = typo(text, draw)
+        return text
 
     def _tensors(self, scenes: list, captions: list[str]) -> dict[str, Tensor]:
         ids = [torch.tensor(e.ids) for e in self.tokenizer.encode_batch(captions)]
         batch = {"ids": nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=self.pad)}
         said = [labels(scene) for scene in scenes]
-        for name, values in FACTORS.items():
+        for name, values in FACTORS_FULL.items():
             batch[name] = torch.tensor([values.index(s[name]) for s in said])
         return batch
 
@@ -122,24 +139,32 @@ class TextTask(Task):
         losses = [
             F.cross_entropy(pooled[name], batch[name])
             + 0.5 * F.cross_entropy(tokens[name], batch[name])
-            for name in FACTORS
+            for name in FACTORS_FULL
         ]
         return torch.stack(losses).sum(), {}
 
     @torch.no_grad()
     def evaluate(self, modules: Modules, step: int) -> dict[str, float]:
-        """Share of factors read rightly, from captions that say everything: plain, and with a
-        typing error in each."""
+        """Of held-out captions that say everything, the share whose every factor is read rightly:
+        as they are, with a typing error in each, with a filler word in each, in the full world.
+        And how often, of 512 scenes, the caption's own is the likeliest (or as likely as it)."""
         start, draw = VALIDATION_SEEDS.start, random.Random(0)
-        scenes = [sample_scene(s, level=self.data.level) for s in range(start, start + 512)]
-        plain = [caption(scene) for scene in scenes]
+        seeds = range(start, start + 512)
+        basic = [sample_scene(s, level="basic") for s in seeds]
+        full = [sample_scene(s, level="full") for s in seeds]
+        plain = [caption(scene) for scene in basic]
         scores = {}
-        for name, texts in (("plain", plain), ("typos", [typo(c, draw) for c in plain])):
+        for name, scenes, texts in (
+            ("plain", basic, plain),
+            ("typos", basic, [typo(c, draw) for c in plain]),
+            ("filler", basic, [padded(c, draw) for c in plain]),
+            ("full", full, [caption(scene) for scene in full]),
+        ):
             batch = {k: x.to(self.device) for k, x in self._tensors(scenes, texts).items()}
             pooled, _ = modules["tower"](batch["ids"], batch["ids"] != self.pad)
-            right = torch.stack([pooled[f].argmax(dim=-1) == batch[f] for f in FACTORS])
-            scores[f"factors_{name}"] = float(right.float().mean())
+            right = torch.stack([pooled[f].argmax(dim=-1) == batch[f] for f in FACTORS_FULL])
             scores[f"all_{name}"] = float(right.all(dim=0).float().mean())
+            scores[f"retrieval_{name}"] = _retrieval(pooled, batch)
         return scores
 
     def export(self, modules: Modules, folder: Path) -> None:
@@ -168,17 +193,9 @@ class TextTask(Task):
         save.write_index(folder, "world", "world", ["text_encoder", "tokenizer"])
 
 
-def typo(text: str, draw: random.Random) -> str:
-    """One letter of a word changed, lost, doubled or swapped with its neighbour."""
-    places = [i for i in range(1, len(text)) if text[i].isalpha() and text[i - 1].isalpha()]
-    if not places:
-        return text
-    i = draw.choice(places)
-    kind = draw.randrange(4)
-    if kind == 0:
-        return text[:i] + draw.choice("abcdefghijklmnopqrstuvwxyz") + text[i + 1 :]
-    if kind == 1:
-        return text[:i] + text[i + 1 :]
-    if kind == 2:
-        return text[:i] + text[i] + text[i:]
-    return text[: i - 1] + text[i] + text[i - 1] + text[i + 1 :]
+def _retrieval(logits: dict[str, Tensor], truth: dict[str, Tensor]) -> float:
+    """Recall at 1 of scenes by captions; scenes alike in all that is asked count as one."""
+    score = torch.stack(
+        [logits[f].float().log_softmax(dim=-1)[:, truth[f]] for f in FACTORS_FULL]
+    ).sum(dim=0)  # captions, scenes
+    return float((score.diagonal() >= score.amax(dim=-1) - 1e-6).float().mean())

@@ -1,0 +1,35 @@
+"""How sure one can be of a share that was counted."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+Z = 1.959963984540054  # of a two-sided interval of 95 %
+
+
+@dataclass(frozen=True)
+class Share:
+    """`right` of `of`, with its Wilson interval (Wilson 1927) of 95 %."""
+
+    right: int
+    of: int
+
+    @property
+    def share(self) -> float:
+        """NaN of nothing."""
+        return self.right / self.of if self.of else math.nan
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Low and high end; 0 … 1 of nothing."""
+        if not self.of:
+            return 0.0, 1.0
+        n, p = self.of, self.share
+        middle = (p + Z**2 / (2 * n)) / (1 + Z**2 / n)
+        half = Z / (1 + Z**2 / n) * math.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2))
+        return max(0.0, middle - half), min(1.0, middle + half)
+
+    def to_dict(self) -> dict[str, float | int]:
+        low, high = self.interval
+        return {"right": self.right, "of": self.of, "share": self.share, "low": low, "high": high}

@@ -1,0 +1,172 @@
+"""Train the judge of the world: rendered clips in, what they show out.
+
+Clips are roughened as videos are on their way to a judge: rendered larger and shrunk, blurred,
+compressed, noisy, brighter or darker. No generated clip is ever seen here.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+from vidgen.metrics import judge
+from vidgen.metrics.judge import HEIGHT, STRIDE, WIDTH, JudgeConfig, WorldJudge
+from vidgen.systems.save import write_component
+from vidgen.train.recipe import section
+from vidgen.train.task import Modules, Task, generator, share
+from vidgen.train.tasks.roughen import roughened
+from vidgen.world import motion
+from vidgen.world.parts import Scene
+from vidgen.world.render import render
+from vidgen.world.scene import VALIDATION_SEEDS, sample_scene
+
+TIMES = (0.0, 0.5, 1.0, 1.5, 2.0)
+ROWS, COLUMNS = HEIGHT // STRIDE, WIDTH // STRIDE
+MOST = 3  # objects in a scene
+SPREAD = 0.8  # of an object's heat, in cells
+BEGIN = 2**30  # where its training seeds begin: scenes that no generator was trained on
+
+
+@dataclass(frozen=True)
+class Data:
+    """Rendered clips."""
+
+    full: float = 0.0  # share of clips of the full world; the others are of the basic one
+    large: float = 0.15  # share rendered at twice the size and shrunk
+    rough: float = 0.85  # share that is roughened
+
+
+class JudgeTask(Task):
+    """`model` is a `JudgeConfig`; one sample is one clip."""
+
+    name = "judge"
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.config = section(JudgeConfig, self.recipe.model, where="model")
+        self.data = section(Data, self.recipe.data, where="data")
+
+    def build(self) -> dict[str, torch.nn.Module]:
+        return {"judge": WorldJudge(self.config).to(memory_format=torch.channels_last)}  # type: ignore[call-overload]
+
+    def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
+        draw = random.Random(f"{self.recipe.seed}/{step}/{rank}")
+        first = BEGIN + step * self.recipe.batch_size
+        scenes = [
+            sample_scene(first + row, level="full" if draw.random() < self.data.full else "basic")
+            for row in share(self.recipe.batch_size, rank, world)
+        ]
+        clips = self._rendered(scenes, 2 if draw.random() < self.data.large else 1)
+        rough = generator(self.recipe.seed, "rough", step, rank)
+        kept = torch.rand(len(clips), generator=rough) >= self.data.rough
+        return {
+            "clips": torch.where(kept[:, None, None, None, None], clips, roughened(clips, rough)),
+            **self._truth(scenes),
+        }
+
+    def _rendered(self, scenes: list[Scene], scale: int) -> Tensor:
+        frames = render(scenes, times=TIMES, height=HEIGHT * scale, width=WIDTH * scale).frames
+        return frames if scale == 1 else torch.stack([judge.prepared(clip) for clip in frames])
+
+    def _truth(self, scenes: list[Scene]) -> dict[str, Tensor]:
+        """Object by object, `b 3`: cell (−1 where there is none), log depth, factors; heat `b n`;
+        ground and camera `b`."""
+        values = judge.LEVELS[self.config.level]
+        cells = torch.full((len(scenes), MOST), -1)
+        depths = torch.zeros(len(scenes), MOST)
+        factors = {name: torch.zeros_like(cells) for name in judge.OBJECT_FACTORS}
+        heat = torch.zeros(len(scenes), ROWS, COLUMNS)
+        grid = torch.stack(
+            torch.meshgrid(torch.arange(ROWS) + 0.5, torch.arange(COLUMNS) + 0.5, indexing="ij")
+        )
+        for i, scene in enumerate(scenes):
+            path = motion.camera_path(scene.camera, [scene.duration_s / 2])
+            for n, thing in enumerate(scene.objects):
+                center = motion.object_path(thing, [scene.duration_s / 2]).center
+                x, y, z = motion.project(path, center, WIDTH / HEIGHT)[0].tolist()
+                row = min(max(y * ROWS, 0.0), ROWS - 1e-3)
+                column = min(max(x * COLUMNS, 0.0), COLUMNS - 1e-3)
+                cells[i, n] = int(row) * COLUMNS + int(column)
+                depths[i, n] = math.log(max(z, 0.1))
+                for name in judge.OBJECT_FACTORS:
+                    factors[name][i, n] = values[name].index(getattr(thing, name))
+                away = (grid[0] - row).square() + (grid[1] - column).square()
+                heat[i] = torch.maximum(heat[i], (-away / (2 * SPREAD**2)).exp())
+        return {
+            "cells": cells,
+            "depths": depths,
+            "heat": heat.flatten(1),
+            **factors,
+            "ground": torch.tensor([values["ground"].index(s.ground) for s in scenes]),
+            "camera": torch.tensor([values["camera"].index(s.camera.camera) for s in scenes]),
+        }
+
+    def loss(
+        self, modules: Modules, batch: dict[str, Tensor], generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor | float]]:
+        out = modules["judge"](judge.normalized(batch["clips"]))
+        out = {name: x.float() for name, x in out.items()}
+        there = batch["cells"] >= 0
+        at = batch["cells"].clamp(min=0)
+        losses = {
+            "heat": F.binary_cross_entropy_with_logits(out["heat"], batch["heat"], reduction="sum")
+            / len(at)
+            * 0.2,
+            "depth": 0.5
+            * (out["log_depth"].gather(1, at) - batch["depths"])[there].square().mean(),
+        }
+        for name in judge.OBJECT_FACTORS:
+            logits = out[name].gather(1, at[..., None].expand(-1, -1, out[name].shape[-1]))
+            losses[name] = F.cross_entropy(logits[there], batch[name][there])
+        for name in judge.CLIP_FACTORS:
+            losses[name] = F.cross_entropy(out[name], batch[name])
+        return torch.stack(list(losses.values())).sum(), {k: v.detach() for k, v in losses.items()}
+
+    @torch.no_grad()
+    def evaluate(self, modules: Modules, step: int) -> dict[str, float]:
+        """Share of factors read rightly in held-out clips of one object, clean and rough."""
+        network = cast(WorldJudge, modules["judge"])
+        start = VALIDATION_SEEDS.start
+        scenes = [sample_scene(s, level="basic") for s in range(start, start + 512)]
+        clean = self._rendered(scenes, 1)
+        scores = {}
+        for kind, clips in (
+            ("clean", clean),
+            ("rough", roughened(clean, generator(0, "rough validation"))),
+        ):
+            right = dict.fromkeys((*judge.OBJECT_FACTORS, *judge.CLIP_FACTORS, "all"), 0)
+            for i in range(0, len(scenes), 64):
+                verdicts = network.judge(clips[i : i + 64])
+                for scene, verdict in zip(scenes[i : i + 64], verdicts, strict=True):
+                    thing, seen = scene.objects[0], verdict.objects[0]
+                    hits = {n: seen.said(n) == getattr(thing, n) for n in judge.OBJECT_FACTORS}
+                    hits["ground"] = max(verdict.ground, key=verdict.ground.get) == scene.ground  # type: ignore[arg-type]
+                    hits["camera"] = (
+                        max(verdict.camera, key=verdict.camera.get) == scene.camera.camera  # type: ignore[arg-type]
+                    )
+                    hits["all"] = all(hits.values())
+                    for name, hit in hits.items():
+                        right[name] += hit
+            scores |= {f"{kind}_{name}": n / len(scenes) for name, n in right.items()}
+        return scores
+
+    def sample_sheet(self, modules: Modules, path: Path) -> None:
+        """What it is shown: roughened clips, one a row."""
+        from vidgen.io.image import write_png
+
+        clips = self.batch(0, 0, 1)["clips"][:12]
+        write_png(path, rearrange(clips, "b t h w c -> (b h) (t w) c").numpy())
+
+    def export(self, modules: Modules, folder: Path) -> None:
+        """`config.json` and `model.safetensors`."""
+        network = cast(WorldJudge, modules["judge"])
+        config = {"_class_name": "WorldJudge"} | network.config.to_dict()
+        write_component(folder, config, network, filename="model.safetensors")
