@@ -19,3 +19,13 @@ def test_every_file_is_the_one_described(data: Path) -> None:
         content = (data / name).read_bytes()
         assert (len(content), hashlib.sha256(content).hexdigest()) == (size, digest), name
     assert sum(size for size, _ in described.values()) < 4_500_000
+
+
+def test_the_license_of_every_source_is_there(data: Path) -> None:
+    readme = (data / "README.md").read_text()
+    sources = set(re.findall(r"\| (\S+/\S+) : ", readme))
+    texts = dict(re.findall(r"^\| (\S+/\S+) \|.*\]\((licenses/\S+)\) \|$", readme, re.M))
+    assert texts.keys() == sources
+    for text in texts.values():
+        assert "licens" in (data / text).read_text(encoding="utf-8").lower()
+    assert "https://creativecommons.org/licenses/by/3.0/" in readme
