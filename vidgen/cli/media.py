@@ -88,12 +88,6 @@ def parse_comment(text: str) -> dict[str, Any] | None:
     return {"id": value["id"], "attrs": attrs, "log": log}
 
 
-def log_of_comment(text: str) -> list[dict[str, Any]]:
-    """The log in a comment; empty where there is none."""
-    found = parse_comment(text)
-    return found["log"] if found else []
-
-
 def history_of(path: str | Path) -> dict[str, Any] | None:
     """{"id", "attrs", "log"} of a video file or folder that vidgen wrote; None for others.
 

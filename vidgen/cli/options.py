@@ -150,11 +150,6 @@ Negative = Annotated[
     option("--negative", metavar="TEXT", default="empty",
            help="what to steer away from, for prompts that don't say"),
 ]  # fmt: skip
-VideoSize = Annotated[
-    Size | None,
-    option("--size", metavar="WxH", parse=parse_size, default="the model's own",
-           help="width and height in pixels"),
-]  # fmt: skip
 Fps = Annotated[
     float | None,
     option("--fps", metavar="N", min=0.01, max=1000, default="the record's own",

@@ -72,29 +72,6 @@ def weight_map(index: str | Path) -> dict[str, str]:
     )
 
 
-def load_pickle(path: str | Path) -> dict[str, Any]:
-    """The tensors of an older checkpoint (.pt, .bin, .ckpt). Its pickle may hold tensors and plain
-    containers only; anything that would run code is an InputError."""
-    import pickle
-    import warnings
-
-    import torch
-
-    try:
-        with (
-            warnings.catch_warnings()
-        ):  # about pickles of other protocols: they load, or they don't
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as e:
-        first = str(e).strip().partition("\n")[0]
-        raise InputError(
-            f"{path}: is no checkpoint of tensors: {first}",
-            why="pickles can run code, so only tensors and plain containers are read from them",
-            next="fetch the safetensors version, if there is one",
-        ) from None
-
-
 def sha256(path: str | Path) -> str:
     """The hex SHA-256 of a file's bytes, remembered under its real path, size and time.
 
@@ -154,16 +131,3 @@ def content_id(name: str, config: Mapping[str, Any], weights_sha256: str) -> str
     settings = {k: v for k, v in config.items() if not k.startswith("_")}
     content = canonical_json([settings, weights_sha256])
     return f"{name}@{hashlib.sha256(content).hexdigest()[:12]}"
-
-
-def component_id(folder: str | Path, name: str) -> str:
-    """`content_id` of a component's folder: its config.json and all its safetensors files."""
-    folder = Path(folder)
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise InputError(f"{folder}: no *.safetensors in it")
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
-        raise InputError(f"{folder}/config.json: can't be read: {e}") from None
-    return content_id(name, config, combined_sha256(files))
