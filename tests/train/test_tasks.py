@@ -18,8 +18,9 @@ from vidgen.systems.base import ModelFolder
 from vidgen.train.loop import train
 from vidgen.train.recipe import Optim, Recipe, load_recipe, shipped_recipes
 from vidgen.train.task import make_task
-from vidgen.train.tasks.text import TextTask, typo
+from vidgen.train.tasks.text import TextTask
 from vidgen.train.tasks.tokenizer import build_tokenizer
+from vidgen.train.tasks.wording import contradicted, padded, typo
 from vidgen.world.captions import caption
 from vidgen.world.scene import TRAIN_SEEDS, VALIDATION_SEEDS, sample_scene
 from vidgen.world.vocabulary import BASIC
@@ -115,7 +116,7 @@ def test_training_never_sees_validation_scenes():
 
 
 def test_the_tokenizer_knows_every_word_of_the_world_and_spells_the_others():
-    tokenizer = build_tokenizer("basic", 64, captions=2_000)
+    tokenizer = build_tokenizer(64)
     draw = random.Random(1)
     for seed in range(5_000, 5_300):
         text = caption(sample_scene(seed), draw)
@@ -138,7 +139,7 @@ def test_the_tokenizer_knows_every_word_of_the_world_and_spells_the_others():
 def test_the_pooled_vector_learns_what_a_caption_says():
     """Two hundred small steps: the heads do better than the best guess without reading, which is
     the spread of the basic world's words."""
-    task = TextTask(recipe("text", TEXT, batch_size=32))
+    task = TextTask(recipe("text", TEXT, {"full": 0.0}, batch_size=32))
     torch.manual_seed(0)
     modules = task.build()
     optimizer = torch.optim.AdamW(modules["tower"].parameters(), lr=3e-3)
@@ -161,6 +162,22 @@ def test_a_typo_is_one_letter():
         assert abs(len(wrong) - len("a red ball bounces")) <= 1
         assert wrong.split()[0] == "a"
     assert typo("", draw) == ""
+
+
+def test_a_filler_word_leaves_the_others_as_they_were():
+    draw = random.Random(0)
+    for _ in range(50):
+        words = padded("a red ball bounces", draw).split()
+        assert len(words) == 5
+        assert any(words[:i] + words[i + 1 :] == ["a", "red", "ball", "bounces"] for i in range(5))
+
+
+def test_a_contradiction_puts_the_wrong_color_first():
+    draw = random.Random(0)
+    for _ in range(20):
+        words = contradicted("a red ball bounces", draw).split()
+        assert words[0] == "a" and words[2:] == ["red", "ball", "bounces"]
+    assert contradicted("a ball bounces", draw) == "a ball bounces"
 
 
 @pytest.mark.parametrize("name", shipped_recipes())

@@ -9,12 +9,13 @@ from __future__ import annotations
 import random
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from vidgen.diffusion import guidance, losses
-from vidgen.diffusion.level import Level
+from vidgen.diffusion.level import expand, noised
 from vidgen.diffusion.noise import Noise
 from vidgen.diffusion.prediction import PREDICTIONS, denoiser
 from vidgen.diffusion.schedules import linear_flow
@@ -32,8 +33,6 @@ from vidgen.train.tasks.latents import cached_latents, encode_scenes
 from vidgen.train.tasks.tokenizer import pad_id
 from vidgen.world.captions import caption
 from vidgen.world.scene import VALIDATION_SEEDS, sample_scene
-
-FLOW = PREDICTIONS["flow"]()
 
 
 @dataclass(frozen=True)
@@ -55,8 +54,10 @@ class Data:
 
 @dataclass(frozen=True)
 class Loss:
-    """Distribution of the noise level: t = sigmoid(N(mean, std)) (Esser et al. 2024, §3.1)."""
+    """What the network's output means, and the distribution of noise levels:
+    t = sigmoid(N(mean, std)) (Esser et al. 2024, §3.1)."""
 
+    prediction: Literal["flow", "x0", "v"] = "flow"
     t_mean: float = 0.4
     t_std: float = 1.0
 
@@ -65,13 +66,15 @@ class KeyframesTask(Task):
     """`model` is a `DiTConfig`; one sample is the keyframes of one clip."""
 
     name = "keyframes"
-    sampler = Sampler("flow", "linear_flow", "euler", 20, 2.5, shift=3.0)
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.config = section(DiTConfig, self.recipe.model, where="model")
         self.data = section(Data, self.recipe.data, where="data")
         self.weights = section(Loss, self.recipe.loss, where="loss")
+        meaning = self.weights.prediction
+        self.prediction = PREDICTIONS[meaning]()
+        self.sampler = Sampler(meaning, "linear_flow", "euler", 20, 2.5, shift=3.0)
         self.vae_folder = ModelFolder(Path(self.data.vae))
         self.text_folder = ModelFolder(Path(self.data.text))
         self.geometry = Geometry(
@@ -167,23 +170,23 @@ class KeyframesTask(Task):
         level = losses.logit_normal_flow(
             len(x0), mean=self.weights.t_mean, std=self.weights.t_std, generator=generator
         )
-        return self._flow_loss(modules, x0, batch["ids"], level, generator), {}
+        eps = torch.randn(x0.shape, generator=generator, device=x0.device)
+        cond = self.cond(modules, batch["ids"])
+        raw = self._raw(modules)
+        return losses.training_loss(raw, self.prediction, x0, cond, level, eps).mean(), {}
 
-    def _flow_loss(
-        self, modules: Modules, x0: Tensor, ids: Tensor, level: Level, draw: torch.Generator
-    ) -> Tensor:
+    def _raw(self, modules: Modules):
         network = modules["transformer"]
-        eps = torch.randn(x0.shape, generator=draw, device=x0.device)
 
         def raw(z: Tensor, t: Tensor, cond: dict[str, Tensor]) -> Tensor:
             return network(z, t, **cond)
 
-        cond = self.cond(modules, ids)
-        return losses.training_loss(raw, FLOW, x0, cond, level, eps).mean()
+        return raw
 
     @torch.no_grad()
     def evaluate(self, modules: Modules, step: int) -> dict[str, float]:
-        """The training loss on held-out clips with full captions: same noise every time."""
+        """The error of the velocity eps − x0 on held-out clips with full captions, whatever the
+        network predicts; the same noise every time."""
         draw = generator(0, "validation", device=self.device)
         texts = [caption(sample_scene(s, level=self.data.level)) for s in self.held_seeds]
         ids = self.tokens(texts)["ids"].to(self.device)
@@ -191,7 +194,11 @@ class KeyframesTask(Task):
         level = losses.logit_normal_flow(
             len(x0), mean=self.weights.t_mean, std=self.weights.t_std, generator=draw
         )
-        return {"val_loss": float(self._flow_loss(modules, x0, ids, level, draw))}
+        eps = torch.randn(x0.shape, generator=draw, device=x0.device)
+        z = noised(x0, eps, level)
+        found = denoiser(self._raw(modules), self.prediction)(z, level, self.cond(modules, ids))
+        velocity = (z - found) / expand(level.sigma, z)
+        return {"val_loss": float((velocity - (eps - x0)).square().mean())}
 
     @torch.no_grad()
     def sample_sheet(self, modules: Modules, path: Path) -> None:
@@ -202,16 +209,13 @@ class KeyframesTask(Task):
         both = self.cond(modules, ids)
         cond = {k: x[: len(prompts)] for k, x in both.items()}
         uncond = {k: x[len(prompts) :] for k, x in both.items()}
-        network, vae = modules["transformer"], modules["vae"]
+        vae = modules["vae"]
         assert isinstance(vae, VideoAutoencoder)
-
-        def raw(z: Tensor, t: Tensor, cond: dict[str, Tensor]) -> Tensor:
-            return network(z, t, **cond)
-
         noise = Noise([(seed, str(seed)) for seed in seeds], stage="sample-sheet")
         z = noise.initial(tuple(self.held_latents.shape[1:])).to(self.device)
         levels = linear_flow(self.sampler.num_inference_steps, shift=self.sampler.shift)
-        denoise = guidance.cfg(denoiser(raw, FLOW), uncond, self.sampler.guidance_scale)
+        denoise = denoiser(self._raw(modules), self.prediction)
+        denoise = guidance.cfg(denoise, uncond, self.sampler.guidance_scale)
         for step in SOLVERS[self.sampler.solver](denoise, z, levels, cond, noise):
             z = step.z
         frames = ((vae.decode(z).float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)

@@ -98,7 +98,7 @@ class TextTask(Task):
         super().__init__(*args, **kwargs)
         self.model = section(Model, self.recipe.model, where="model")
         self.data = section(Data, self.recipe.data, where="data")
-        self.tokenizer = build_tokenizer("full", self.model.max_length)
+        self.tokenizer = build_tokenizer(self.model.max_length)
         self.pad = pad_id(self.tokenizer)
         self.tokenizer.enable_truncation(self.model.max_length)
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import random
 import string
 
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordPiece
 
-from vidgen.world.captions import caption
-from vidgen.world.scene import sample_scene
+from vidgen.world.captions import words
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
-def build_tokenizer(level: str, max_length: int, captions: int = 20_000) -> Tokenizer:
+def build_tokenizer(max_length: int) -> Tokenizer:
     """WordPiece with every word that the caption grammar uses, and every letter and digit, first
     or inside a word (`##x`): an unknown word is spelled out, so a typing error can be learned."""
     tokenizer = Tokenizer(WordPiece(unk_token="[UNK]", max_input_chars_per_word=max_length))
@@ -22,14 +20,10 @@ def build_tokenizer(level: str, max_length: int, captions: int = 20_000) -> Toke
         [normalizers.NFD(), normalizers.StripAccents(), normalizers.Lowercase()]
     )
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    draw = random.Random(0)
-    words: set[str] = set()
-    for seed in range(captions):
-        text = tokenizer.normalizer.normalize_str(caption(sample_scene(seed, level=level), draw))
-        words.update(word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(text))
+    known = words()
     letters = string.ascii_lowercase + string.digits
     pieces = SPECIAL + list(letters) + ["##" + c for c in letters] + list(",.!?'-")
-    pieces += sorted(words - set(pieces))
+    pieces += sorted(known - set(pieces))
     tokenizer.model = WordPiece(
         vocab={piece: i for i, piece in enumerate(pieces)},
         unk_token="[UNK]",
