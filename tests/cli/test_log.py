@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from pathlib import Path
 
 import pytest
 from clips import DATA, clip, save
@@ -76,3 +78,16 @@ def test_comments_are_the_same_bytes_for_the_same_record() -> None:
 )  # fmt: skip
 def test_comments_of_others_have_no_log(text) -> None:
     assert parse_comment(text) is None
+
+
+def test_a_command_adds_one_entry(vidgen, tiny_model) -> None:
+    """Reading a video and encoding it are one step of the history."""
+    write_clip(clip(), "clip.gif")
+    words = ["encode-video", "clip.gif", "--frames", "2", "--model", str(tiny_model)]
+    assert vidgen(*words, "-o", "x.vgs").code == 0
+    (report,) = json.loads(vidgen("log", "--json", "x.vgs").text)["records"]
+    *before, last = report["log"]
+    assert [e["tool"] for e in before] == [e["tool"] for e in clip().log]
+    assert last["argv"] == ["encode-video", "--frames", "2"]
+    digest = hashlib.sha256(Path("clip.gif").read_bytes()).hexdigest()
+    assert last["inputs"] == [f"sha256:{digest}"] and last["model"]["name"] == "tiny/vae"

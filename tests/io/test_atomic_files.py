@@ -12,7 +12,8 @@ import pytest
 
 from vidgen.errors import Exit, InputError, UsageError, VidgenError
 from vidgen.io import files
-from vidgen.io.files import atomic_write, check_writable, is_pattern
+from vidgen.io.files import atomic_write, check_writable
+from vidgen.io.pattern import is_pattern
 from vidgen.io.stream import read_stream
 
 PYTHON = [sys.executable, "-c"]

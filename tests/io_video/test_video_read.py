@@ -148,7 +148,7 @@ def test_nonsense_ranges(data: Path, bad: dict[str, float]) -> None:
 
 
 def test_what_is_no_video(tmp_path: Path, data: Path) -> None:
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(UsageError, match="no such file"):
         probe(tmp_path / "missing.mp4")
     text = tmp_path / "text.mp4"
     text.write_text("not a video")

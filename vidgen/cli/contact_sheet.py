@@ -64,7 +64,8 @@ def contact_sheet(
     scale: Scale = None,
 ) -> None:
     from vidgen.io import image
-    from vidgen.io.files import atomic_write, is_pattern
+    from vidgen.io.files import atomic_write
+    from vidgen.io.pattern import is_pattern
 
     paths = inputs or ["-"]
     if "-" in paths:

@@ -55,7 +55,7 @@ def decode(
     keep: Keep = False,
     dry_run: DryRun = False,
 ) -> None:
-    from vidgen.cli.runner import Kind, open_inputs, print_text, write_records
+    from vidgen.cli.runner import Kind, headers_of, open_inputs, print_text, write_records
     from vidgen.systems.base import ModelFolder
 
     video = not dry_run and video_output.check(out, format)
@@ -68,6 +68,8 @@ def decode(
 
         print_text(plan.decoding(folder, running.compute(), list(records)))
         return
+    video_output.check_names(out, (r.id for r in headers_of(inputs)), video=video)
+
     from vidgen.stages.decode import decode as stage
 
     compute = running.compute(preload=not inputs)

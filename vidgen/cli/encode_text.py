@@ -66,7 +66,7 @@ def encode_text(
     no_cache: NoCache = False,
     dry_run: DryRun = False,
 ) -> None:
-    from vidgen.cli.runner import check_output, print_text, write_records
+    from vidgen.cli.runner import check_names, check_output, print_text, write_records
 
     if not dry_run:
         check_output(out)
@@ -81,9 +81,11 @@ def encode_text(
 
         print_text(plan.encoding(folder, [row["prompt"] for row in found]))
         return
-    from vidgen.stages.encode_text import encode_text as stage
+    from vidgen.stages import encode_text as stage
 
-    records = stage(rows.as_prompts(found), folder, cache=cache(no_cache), notify=console)
+    prompted = rows.as_prompts(found)
+    check_names(out, stage.text_ids(prompted))
+    records = stage.encode_text(prompted, folder, cache=cache(no_cache), notify=console)
     write_records(records, out, console)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from vidgen.cli.console import Console
 from vidgen.cli.options import DryRun, Fps, Model, RecordOutput, Running, argument, option
 from vidgen.cli.page import Page
+
+if TYPE_CHECKING:
+    from vidgen.stages.encode_video import Reading
 
 PAGE = Page(
     name="encode-video",
@@ -58,8 +61,8 @@ def encode_video(
     frames: Frames = None,
     dry_run: DryRun = False,
 ) -> None:
-    from vidgen.cli.runner import check_output, print_text, require_stdin, write_records
-    from vidgen.cli.sources import records_of
+    from vidgen.cli.runner import check_names, check_output, print_text, require_stdin, write_records
+    from vidgen.cli.sources import ids_of, records_of
     from vidgen.systems.base import ModelFolder
 
     if not dry_run:
@@ -68,15 +71,20 @@ def encode_video(
     folder.component("vae")
     if not inputs or "-" in inputs:
         require_stdin()
-    records = records_of(inputs or ["-"], "encode-video", fps=fps, num_frames=frames)
+    readings: dict[str, Reading] = {}
+    records = records_of(
+        inputs or ["-"], "encode-video", fps=fps, num_frames=frames, readings=readings
+    )
     if dry_run:
         from vidgen.stages import plan
 
         print_text(plan.encoding_video(folder, running.compute(), records))
         return
+    check_names(out, ids_of(inputs or ()))
+
     from vidgen.stages.encode_video import encode_video as stage
 
     compute = running.compute(preload=not inputs)
     compute.check()
-    latents = stage(records, folder, compute=compute, notify=console)
+    latents = stage(records, folder, readings=readings, compute=compute, notify=console)
     write_records(latents, out, console)

@@ -92,7 +92,8 @@ def generate(
     from vidgen.stages import decode, encode_text, sample_keyframes
 
     choices = sample_keyframes.Choices(seeds, num_samples, steps, guidance_scale, solver, shift)
-    check_paths(out, sample_keyframes.sample_ids(named, choices), one_each=video)
+    own = zip(encode_text.text_ids(named), (prompt.seed for prompt in named), strict=True)
+    video_output.check_names(out, sample_keyframes.sample_ids(own, choices), video=video)
     compute = running.compute()
     compute.check()
     texts = encode_text.encode_text(named, folder, cache=cache(no_cache), notify=console)
@@ -104,22 +105,3 @@ def generate(
         video_output.write_videos(frames, out, console, fps=fps, crf=crf)
     else:
         write_records(frames, out, console)
-
-
-def check_paths(out: RecordOutput, ids: list[str], *, one_each: bool = True) -> None:
-    """UsageError if the name of an output is taken, or (`one_each`) one name has to do for several
-    videos."""
-    from vidgen.errors import UsageError
-    from vidgen.io.files import check_writable
-    from vidgen.io.log import redacted_id
-
-    if "{id}" in out.output:
-        for name in ids:
-            name = redacted_id(name) if out.redact_prompt else name
-            check_writable(out.output.replace("{id}", name), out.force)
-    elif one_each and len(ids) > 1 and out.output != "-":
-        stem, dot, suffix = out.output.rpartition(".")
-        raise UsageError(
-            f"{len(ids)} videos are asked for, and -o names one file, {out.output}",
-            next=f"-o '{stem}-{{id}}{dot}{suffix}'",
-        )

@@ -126,10 +126,11 @@ def check_clip_output(path: str, *, force: bool = False) -> str:
     """The format (a key of `io.video.FORMATS`) that a path asks for. UsageError now, rather than
     after the work, for an unknown ending or a place that can't be written to."""
     from vidgen.io.files import check_writable
+    from vidgen.io.pattern import is_pattern
     from vidgen.io.video import format_of
 
     form = format_of(path)
-    if form != "png" or "{id}" in path:
+    if form != "png" or is_pattern(path):
         check_writable(path, force)
     else:
         _check_folder(Path(path), force)

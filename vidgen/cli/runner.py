@@ -12,7 +12,8 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +106,57 @@ def check_output(out: RecordOutput | FileOutput, *, binary: bool = True) -> None
         check_writable(out.output, out.force)
 
 
+def check_names(
+    out: RecordOutput,
+    ids: Iterable[str],
+    *,
+    check: Callable[[RecordOutput], object] | None = None,
+    single: bool = False,
+) -> None:
+    """UsageError now rather than after the work, where the records' ids are known: the name that
+    one of them would get is taken, or one name has to do for several.
+
+    check   what is asked of each name; default: `check_output`
+    single  whether a file holds one record only, as videos do; of NPZ this is known
+    """
+    from vidgen.io.log import redacted_id
+    from vidgen.io.pattern import is_pattern, path_of
+    from vidgen.io.stream import several_in_npz
+
+    ids = list(ids)
+    if is_pattern(out.output):
+        for id in ids:
+            name = redacted_id(id) if out.redact_prompt else id
+            (check or check_output)(replace(out, output=path_of(out.output, name)))
+        return
+    if len(ids) > 1 and single and out.output != "-":
+        raise UsageError(
+            f"{len(ids)} videos are asked for, and -o names one file, {out.output}",
+            next=f"{_with_id(out.output)} writes one file a record",
+        )
+    if len(ids) > 1 and (out.npz or out.output.endswith(".npz")):
+        raise several_in_npz()
+
+
+def _with_id(path: str) -> str:
+    """-o for the same place, but a file a record."""
+    stem, suffix = os.path.splitext(path.rstrip("/"))
+    return f"-o '{stem}-{{id}}{suffix}{'/' * path.endswith('/')}'"
+
+
+def headers_of(paths: Sequence[str] | None) -> list[Record]:
+    """The records of those inputs that are files, without looking at their values. What is wrong
+    with a file is told when it is read."""
+    from vidgen.io.stream import read_stream
+
+    found: list[Record] = []
+    for path in paths or ():
+        if path != "-" and Path(path).is_file():
+            with suppress(InputError):
+                found.extend(read_stream(path, verify=False))
+    return found
+
+
 def write_records(records: Iterable[Record], out: RecordOutput, console: Console) -> int:
     """Write the stream as the options say and return how many records that were."""
     from vidgen.io.stream import write_stream
@@ -133,18 +185,23 @@ def write_files(
 ) -> int:
     """Write each record to a file of its own with `write(record, path)`, which is to appear whole
     or not at all. UsageError if one path is given for several records."""
-    count, single = 0, "{id}" not in out.output
+    from vidgen.io.pattern import is_pattern, write_each
+
+    def noted(record: Record, path: str) -> None:
+        write(record, path)
+        console.note(f"wrote {path}")
+
+    if is_pattern(out.output):
+        return write_each(stripped(records, out), out.output, noted)
+    count = 0
     for record in stripped(records, out):
-        if single and count:
-            stem, suffix = os.path.splitext(out.output)
+        if count:
             raise UsageError(
                 f"{out.output} was written, and here is a second record, `{record.id}`",
                 why="one file holds one video",
-                next=f"-o '{stem}-{{id}}{suffix}' writes one file a record",
+                next=f"{_with_id(out.output)} writes one file a record",
             )
-        path = out.output if single else out.output.replace("{id}", record.id)
-        write(record, path)
-        console.note(f"wrote {path}")
+        noted(record, out.output)
         count += 1
     return count
 

@@ -85,7 +85,7 @@ def sample_keyframes(
     model: Model = None,
     dry_run: DryRun = False,
 ) -> None:
-    from vidgen.cli.runner import Kind, open_inputs, print_text, run_stage
+    from vidgen.cli.runner import Kind, check_names, headers_of, open_inputs, print_text, run_stage
     from vidgen.systems.base import ModelFolder
 
     takes = Kind("text", "vidgen encode-text")
@@ -99,6 +99,8 @@ def sample_keyframes(
         compute = running.compute(preload=not inputs)
         compute.check()
         choices = stage.Choices(seeds, num_samples, steps, guidance_scale, solver, shift)
+        texts = ((text.id, stage.own_seed(text)) for text in headers_of(inputs))
+        check_names(out, stage.sample_ids(texts, choices))
         return lambda records: stage.sample_keyframes(
             records, folder, choices, compute=compute, notify=console
         )

@@ -44,6 +44,14 @@ def check(out: RecordOutput, format: str | None = None) -> bool:
     return format is not None
 
 
+def check_names(out: RecordOutput, ids: Iterable[str], *, video: bool) -> None:
+    """The same for the file of each record, where their ids are known; `video`: what `check`
+    said."""
+    from vidgen.cli import runner
+
+    runner.check_names(out, ids, check=check, single=video)
+
+
 def write_videos(
     records: Iterable[Record],
     out: RecordOutput,

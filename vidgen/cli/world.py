@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from vidgen.cli import video_output
 from vidgen.cli.console import Console
-from vidgen.cli.generate import check_paths
 from vidgen.cli.options import (
     Crf,
     Device,
@@ -195,8 +194,7 @@ def world(
     if dry_run:
         print_text(plan(clips, len(seeds)))
         return
-    if video:
-        check_paths(out, [clips.id(s) for s in seeds])
+    video_output.check_names(out, [clips.id(s) for s in seeds], video=video)
 
     from vidgen.stages.base import Compute
 

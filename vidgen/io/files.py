@@ -6,13 +6,13 @@ import errno
 import os
 import secrets
 import shutil
-import string
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, BinaryIO, TextIO
 
 from vidgen.errors import UsageError, VidgenError
+from vidgen.io.pattern import check_pattern, folder_of, is_pattern
 from vidgen.io.record import human_bytes
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -29,11 +29,6 @@ def refuse_terminal(stream: TextIO | IO) -> None:
         )
 
 
-def is_pattern(path: str | Path) -> bool:
-    """Whether the path names one file for each record, as 'out/{id}.mp4' does."""
-    return "{id}" in str(path)
-
-
 def check_writable(path: str | Path, force: bool = False) -> None:
     """UsageError now, rather than after the work, if `path` can't be written: its folder is
     missing or read-only, it is a folder, or it is there and `force` is not given.
@@ -43,10 +38,8 @@ def check_writable(path: str | Path, force: bool = False) -> None:
     if str(path) == "-":
         return
     if is_pattern(path):
-        fields = {f for _, f, _, _ in string.Formatter().parse(str(path)) if f is not None}
-        if fields != {"id"}:
-            raise UsageError(f"{path}: knows no field but {{id}}")
-        folder = Path(str(path).split("{id}")[0] + "x").parent
+        check_pattern(path)
+        folder = folder_of(path)
     else:
         folder = _target(path).parent
         _check_free(_target(path), force)

@@ -27,11 +27,11 @@ from vidgen.io.files import (
     atomic_write,
     check_writable,
     disk_full_is_an_error,
-    is_pattern,
     is_special,
     refuse_terminal,
 )
 from vidgen.io.layout import Place, header_length, looks_like, parse_header
+from vidgen.io.pattern import is_pattern, write_each
 from vidgen.io.record import Blob, Record, unpack
 
 __all__ = [
@@ -343,7 +343,7 @@ def write_stream(
     """Write all records and return how many.
 
     dest  an open binary file; `-` for standard output (refused if it is a terminal); a path;
-          a pattern with `{id}` for one file a record
+          a pattern with `{id}` for one file a record; see `write_each`
     npz   write the one record as NPZ; also when the path ends in .npz
 
     When the source raises, the finished records are kept without a `last`, and the error goes on:
@@ -351,7 +351,9 @@ def write_stream(
     BrokenPipeError passes through.
     """
     if is_pattern(str(dest)):
-        return _write_each(records, str(dest), force, npz)
+        return write_each(
+            records, str(dest), lambda record, path: _write_one(record, path, force, npz)
+        )
     if str(dest) == "-":
         refuse_terminal(sys.stdout)
         dest = sys.stdout.buffer
@@ -411,12 +413,8 @@ def _keep_finished(out: AtomicFile, writer: StreamWriter, path: Path, error: Bas
             error.next = f"{kept}; {error.next}" if error.next else kept
 
 
-def _write_each(records: Iterable[Record], pattern: str, force: bool, npz: bool) -> int:
-    count = 0
-    for record in records:
-        write_stream([record], pattern.format(id=record.id), force=force, npz=npz)
-        count += 1
-    return count
+def _write_one(record: Record, path: str, force: bool, npz: bool) -> None:
+    write_stream([record], path, force=force, npz=npz)
 
 
 def _only(records: Iterable[Record]) -> Record:
@@ -426,8 +424,12 @@ def _only(records: Iterable[Record]) -> Record:
     if record is None:
         raise VidgenError("there was no record to write")
     if next(iterator, None) is not None:
-        raise UsageError(
-            "an NPZ file holds one record, and here are several",
-            next="-o '{id}.npz' writes one file a record",
-        )
+        raise several_in_npz()
     return record
+
+
+def several_in_npz() -> UsageError:
+    return UsageError(
+        "an NPZ file holds one record, and here are several",
+        next="-o '{id}.npz' writes one file a record",
+    )

@@ -160,7 +160,7 @@ def _open(path: str | Path, fps: float | None = None) -> Iterator[Source]:
         yield PictureFolder(path, fps)
         return
     if not path.exists():
-        raise InputError(f"{path}: no such file or folder")
+        raise UsageError(f"{path}: no such file")
     import av
 
     try:

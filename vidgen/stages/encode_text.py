@@ -49,6 +49,13 @@ class Names:
         return name
 
 
+def text_ids(prompts: Iterable[Prompt]) -> list[str]:
+    """The ids that the records of these prompts will have."""
+    prompts = list(prompts)
+    names = Names(prompts)
+    return [names.of(prompt) for prompt in prompts]
+
+
 def slug(text: str, length: int = 60) -> str:
     """Lower-case words joined by hyphens, cut at a word: a file name that tells what it shows."""
     words = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +22,13 @@ from vidgen.systems import world
 from vidgen.systems.base import ModelFolder
 
 STAGE = "encode-video"
+
+
+class Reading(NamedTuple):
+    """How a video became a frames record, in the words of the log."""
+
+    argv: list[str]  # the options that shaped it
+    inputs: list[str]  # digests of the file
 
 
 def read_videos(
@@ -53,19 +62,27 @@ def read_videos(
         if audio is not None:
             tensors["audio"] = audio
             attrs["sample_rate"] = sample_rate
-        stem = re.sub(r"[^A-Za-z0-9._-]", "-", Path(path).stem)[:120]
-        name = names.of(Prompt(text="", id=stem))
+        name = names.of(Prompt(text="", id=id_of_name(path)))
         yield Record.make("frames", name, tensors, attrs)
+
+
+def id_of_name(path: str | Path) -> str:
+    """A record's id from a file's name: `my clip.mp4` → `my-clip`"""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", Path(path).stem)[:120] or "video"
 
 
 def encode_video(
     records: Iterable[Record],
     folder: ModelFolder,
     *,
+    readings: Mapping[str, Reading] = MappingProxyType({}),
     compute: Compute = Compute(),
     notify: Notify = Silent(),
 ) -> Iterator[Record]:
     """Frames records → latents records with `latents` `C T h w` (float32).
+
+    readings  by record id, where the same command made the record of a video: its one entry in
+              the log tells of both
 
     A size that the autoencoder's stride does not divide is filled up by repeating the last row and
     column; the record keeps the true size, to which `decode` crops.
@@ -76,6 +93,7 @@ def encode_video(
         require_tensor(record, "frames", ("U8",), None, None, None, 3)
         frames = record.torch("frames")
         latents = _latents(frames, loading.get(), compute, notify)
+        argv, inputs = readings.get(record.id) or Reading([], [record.digest])
         yield record.replace(
             kind="latents",
             tensors={"latents": latents},
@@ -88,9 +106,9 @@ def encode_video(
             },
             entry=log.new_entry(
                 STAGE,
-                argv=[STAGE],
+                argv=[STAGE, *argv],
                 model=folder.identity("vae"),
-                inputs=[record.digest],
+                inputs=inputs,
                 **compute.described(),
             ),
         )

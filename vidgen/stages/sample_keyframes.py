@@ -26,7 +26,6 @@ from vidgen.stages.base import (
     require_kind,
     require_tensor,
 )
-from vidgen.stages.encode_text import Names, Prompt
 from vidgen.systems import world
 from vidgen.systems.base import ModelFolder, Sampler
 
@@ -122,12 +121,17 @@ def _jobs(records: Iterable[Record], folder: ModelFolder, choices: Choices) -> I
             length = record[prefix + "embeds"].shape[0]
             require_tensor(record, prefix + "mask", ("BOOL", "U8"), length)
             require_tensor(record, prefix + "pooled", FLOATS, pooled)
-        own = record.attrs.get("seed")
-        if own is not None and (not isinstance(own, int) or isinstance(own, bool)):
-            raise InputError(f"record `{record.id}`: its seed is {own!r}, not a number")
-        seeds = choices.seeds_of(own)
+        seeds = choices.seeds_of(own_seed(record))
         for seed in seeds:
             yield _Job(record, seed, sample_id(record.id, seed, len(seeds)))
+
+
+def own_seed(record: Record) -> int | None:
+    """The seed that a text record brings; InputError for what is no number."""
+    own = record.attrs.get("seed")
+    if own is not None and (not isinstance(own, int) or isinstance(own, bool)):
+        raise InputError(f"record `{record.id}`: its seed is {own!r}, not a number")
+    return own
 
 
 @torch.no_grad()
@@ -192,14 +196,12 @@ def _sample(
         yield made
 
 
-def sample_ids(prompts: Iterable[Prompt], choices: Choices) -> list[str]:
-    """The ids that the samples of these prompts will have."""
-    prompts = list(prompts)
-    names = Names(prompts)
+def sample_ids(texts: Iterable[tuple[str, int | None]], choices: Choices) -> list[str]:
+    """The ids that the samples of these texts, (id, own seed) each, will have."""
     return [
         sample_id(name, seed, len(seeds))
-        for prompt in prompts
-        for name, seeds in [(names.of(prompt), choices.seeds_of(prompt.seed))]
+        for name, own in texts
+        for seeds in [choices.seeds_of(own)]
         for seed in seeds
     ]
 
