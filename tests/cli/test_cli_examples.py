@@ -3,11 +3,13 @@ the tiny model. `examples` names those files; a page's examples may use what ear
 
 from __future__ import annotations
 
+import json
 import shutil
 from itertools import pairwise
 from pathlib import Path
 
 import inprocess
+import made_report
 import numpy as np
 import pytest
 
@@ -39,6 +41,8 @@ def files(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
         Path("out").mkdir()
         Path("prompts.txt").write_text("a green ball moves left\na white can spins\n")
         Path("prompts.jsonl").write_text('{"id": "a", "prompt": "a blue cube", "seed": 3}\n')
+        Path("report.json").write_text(json.dumps(made_report.report()))
+        shutil.copytree(tiny_model, made_report.run_folder(Path("runs/world-keyframes")) / "model")
         for name, value in (("a", 0), ("b", 1)):
             tensors = {"x": np.full(3, value, np.float32)}
             write_stream([Record.make("features", name, tensors)], f"{name}.safetensors")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json as jsonlib
-import math
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from vidgen.cli.console import Console, printable
-from vidgen.cli.options import Json, argument, option
+from vidgen.cli.evaluate_world import Judge
+from vidgen.cli.models_card import Curves, Failures, Report, Runs, card
+from vidgen.cli.models_find import components, describe, find, pick
+from vidgen.cli.models_promote import SCHEMAS as PROMOTED
+from vidgen.cli.models_promote import As, ModelsDir, Num, promote
+from vidgen.cli.options import Device, DryRun, FileOutput, Json, argument, option
 from vidgen.cli.page import Page
 from vidgen.cli.runner import print_json, print_text
 from vidgen.cli.schemas import SHA256, SWITCH, TEXT, WHOLE, array, obj, or_null, report
@@ -32,27 +34,42 @@ parameters and SHA-256, the names of its latent space and its text encoder, and 
 unless you say otherwise. Only the headers of weight files are read, and hashes that are remembered.
 
 `vidgen models verify MODEL` hashes every weight file anew, builds every network, and compares both
-with what is there, by name and shape of each tensor. Exit code 3 if anything is wrong.""",
-    writes="a table to standard output",
+with what is there, by name and shape of each tensor. Exit code 3 if anything is wrong.
+
+`vidgen models promote FOLDER` puts a trained model in the place of a shipped one, if it is whole
+and no worse: both are sampled for the same validation captions, from the same noise, and the judge
+of `vidgen evaluate-world` says what their clips show. Exit code 4, and nothing is changed, if the
+share of clips in which everything is right is lower than that of the model in place. The old model
+leaves its place when the copy of the new one is complete; its card stays.
+
+`vidgen models card MODEL` writes a model card in Markdown: every figure in it comes from the files
+of the model, from the report of its clips and from the folders of the runs that trained it. The
+same files give the same card.""",
+    writes="a table, or the card, to standard output",
     examples=[
         ("vidgen models", "all there are"),
         ("vidgen models show world", "one of them"),
         ("vidgen models verify world", "whether it is whole"),
         ("vidgen models --json", "for other programs"),
+        ("vidgen models promote runs/world-keyframes/model -n", "what promoting it would do"),
+        ("vidgen models card world --report report.json --run runs/world-keyframes -o card.md",
+         "its card"),
     ],
     notes={
         "FILES": """\
 A model is a folder as diffusers has it: model_index.json, and a folder for each component with a
 config and safetensors weights. Hashes are remembered in $XDG_CACHE_HOME/vidgen/weights.""",
     },
-    see_also=["vidgen-systems(1)", "vidgen-train(1)"],
-)
+    see_also=["vidgen-systems(1)", "vidgen-train(1)", "vidgen-evaluate-world(1)"],
+)  # fmt: skip
 
 Action = Annotated[
-    Literal["list", "show", "verify"], argument("ACTION", "list (the default), show or verify")
+    Literal["list", "show", "verify", "promote", "card"],
+    argument("ACTION", "list (the default), show, verify, promote or card"),
 ]
 Model = Annotated[
-    str | None, argument("MODEL", "a model's name or folder; all by default, for list and verify")
+    str | None,
+    argument("MODEL", "a model's name or folder; all by default, for list and verify"),
 ]
 Folders = Annotated[
     str | None,
@@ -96,31 +113,61 @@ SCHEMAS = {
                 )
             )
         },
-    )
+    ),
+    **PROMOTED,
 }
 
-# Component → commands that need it.
-SERVES = {
-    "text_encoder": ("encode-text",),
-    "transformer": ("sample-keyframes",),
-    "vae": ("encode-video", "decode"),
+
+# Action → what to say when it needs a model and has none: the question, a line to type.
+NEXT = {
+    "show": ("which model is to be shown?", "vidgen models show world"),
+    "promote": ("which model is to be promoted?", "vidgen models promote runs/NAME/model"),
+    "card": ("of which model is the card?", "vidgen models card world --report report.json"),
 }
 
 
 def models(
     console: Console,
+    out: FileOutput,
     action: Action = "list",
     model: Model = None,
     *,
     folders: Folders = None,
+    name: As = "world",
+    num: Num = 128,
+    judge: Judge = None,
+    models_dir: ModelsDir = None,
+    report: Report = None,
+    run: Runs = None,
+    failures: Failures = None,
+    curve: Curves = None,
     json: Json = False,
+    device: Device = "auto",
+    dry_run: DryRun = False,
 ) -> int | None:
+    given: dict[str, dict[str, Any]] = {
+        "promote": {"--dry-run": dry_run, "--models-dir": models_dir},
+        "card": {"--report": report, "--run": run, "--failures": failures, "--curve": curve,
+                 "--output": out.output != "-", "--force": out.force},
+    }  # fmt: skip
+    refuse_others(action, given)
+    if action in NEXT and model is None:
+        what, line = NEXT[action]
+        raise UsageError(what, next=line)
+    if action == "promote" and model is not None:
+        promote(
+            console, model, name=name, num=num, judge=judge, models_dir=models_dir,
+            device=device, dry_run=dry_run, json=json,
+        )  # fmt: skip
+        return None
     found = find(folders, console)
-    if action == "show" and model is None:
-        raise UsageError("which model is to be shown?", next="vidgen models show world")
     if model is not None:
         found = [pick(model, found)]
     described = [describe(folder) for folder in found]
+    if action == "card":
+        card(described[0], out, report=report, runs=run or (), failures=failures,
+             curves=curve or ())  # fmt: skip
+        return None
     if action == "verify":
         _verify(found, described)
     if json:
@@ -134,124 +181,12 @@ def models(
     return None
 
 
-# --- finding --------------------------------------------------------------------------------------
-
-
-def find(folders: str | None, console: Console) -> list[ModelFolder]:
-    """The shipped models, then those of the given folders; what can't be read is warned of."""
-    from vidgen.systems.base import SHIPPED, ModelFolder, shipped_names
-
-    places = [SHIPPED / name for name in shipped_names()]
-    for text in filter(None, (folders or "").split(os.pathsep)):
-        place = Path(text)
-        if not place.is_dir():
-            raise UsageError(f"--models {text}: is no folder", next="vidgen models")
-        inside = [place, *sorted(p for p in place.iterdir() if p.is_dir())]
-        places += [p for p in inside if (p / "model_index.json").is_file()]
-    found = []
-    for place in dict.fromkeys(p.resolve() for p in places):
-        folder = ModelFolder(place)
-        try:
-            components(folder)
-        except InputError as error:
-            console.warn(f"left out {error.what}")
-            continue
-        found.append(folder)
-    return found
-
-
-def components(folder: ModelFolder) -> dict[str, tuple[str, str]]:
-    """Component → (library, class), as model_index.json has them. InputError if that is damaged."""
-    if not isinstance(folder.index, dict):
-        raise InputError(f"{folder.path}/model_index.json: isn't an object")
-    pairs = {k: v for k, v in folder.index.items() if isinstance(v, list) and len(v) == 2}
-    return {k: (str(v[0]), str(v[1])) for k, v in pairs.items() if v[1] is not None}
-
-
-def pick(name: str, found: Sequence[ModelFolder]) -> ModelFolder:
-    """The model of that name, or in that folder."""
-    from vidgen.systems.base import ModelFolder
-
-    named = [f for f in found if name in (f.name, f.path.name)]
-    if len(named) == 1 or (named and is_shipped(named[0])):
-        return named[0]
-    if named:
-        raise UsageError(
-            f"{len(named)} models are called {name}",
-            why=", ".join(str(f.path) for f in named),
-            next=f"vidgen models show {named[0].path}",
-        )
-    return ModelFolder.find(name)
-
-
-def is_shipped(folder: ModelFolder) -> bool:
-    from vidgen.systems.base import SHIPPED
-
-    return folder.path.parent == SHIPPED.resolve()
-
-
-# --- describing -----------------------------------------------------------------------------------
-
-
-def describe(folder: ModelFolder) -> dict[str, Any]:
-    """A model as `vidgen.models/1` has it."""
-    parts = components(folder)
-    has_network = "transformer" in parts
-    return {
-        "name": folder.name,
-        "path": str(folder.path),
-        "system": folder.system,
-        "shipped": is_shipped(folder),
-        "serves": [command for part in parts for command in SERVES.get(part, ())],
-        "latent_space": _known(lambda: folder.latent_space) if "vae" in parts else None,
-        "text_encoder": _known(lambda: folder.text_encoder) if "text_encoder" in parts else None,
-        "sampler": _known(lambda: asdict(folder.sampler)) if "scheduler" in parts else None,
-        "geometry": _known(lambda: asdict(folder.geometry)) if has_network else None,
-        "components": [_component(folder, *part) for part in parts.items()],
-    }
-
-
-def _known(tell: Callable[[], Any]) -> Any:
-    """None for what a damaged folder, or one of another maker, doesn't tell."""
-    try:
-        return tell()
-    except (InputError, KeyError, TypeError):
-        return None
-
-
-def _component(folder: ModelFolder, name: str, kind: tuple[str, str]) -> dict[str, Any]:
-    """Sizes from the headers of its files, hashes as they are remembered."""
-    from vidgen.io.stream import read_stream
-
-    files = sorted((folder.path / name).glob("*.safetensors"))
-    blobs = [
-        blob
-        for path in files
-        for record in read_stream(path, verify=False)
-        for blob in record.tensors.values()
-    ]
-    size = sum(p.stat().st_size for p in (folder.path / name).glob("*") if p.is_file())
-    return {
-        "name": name,
-        "class": ".".join(kind),
-        "parameters": sum(math.prod(blob.shape) for blob in blobs) if blobs else None,
-        "dtypes": sorted({blob.dtype for blob in blobs}),
-        "bytes": size,
-        "files": [p.name for p in files],
-        "sha256": folder.sha256(name) if files else None,
-        "config": _config(folder.path / name),
-    }
-
-
-def _config(place: Path) -> dict[str, Any]:
-    for name in ("config.json", "scheduler_config.json", "tokenizer_config.json"):
-        path = place / name
-        if path.is_file():
-            try:
-                return dict(jsonlib.loads(path.read_text(encoding="utf-8")))
-            except (ValueError, TypeError):
-                return {}
-    return {}
+def refuse_others(action: str, given: Mapping[str, Mapping[str, Any]]) -> None:
+    """UsageError for an option of another action; `given`: action → its options' values."""
+    for other, options in given.items():
+        flag = next((flag for flag, value in options.items() if value), None)
+        if flag and action != other:
+            raise UsageError(f"{flag} is for `vidgen models {other}`, not for {action}")
 
 
 def _verify(found: Sequence[ModelFolder], described: Sequence[dict[str, Any]]) -> None:
