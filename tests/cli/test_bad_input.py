@@ -257,6 +257,13 @@ def test_options_that_contradict_each_other(run, latents):
             Exit.USAGE, "--num-samples")  # fmt: skip
 
 
+@pytest.mark.parametrize("command", ["decode", "encode-video"])
+@pytest.mark.parametrize("option", ["--batch-size=2", "--compile", "--attention=math"])
+def test_options_of_sampling_are_no_options_of_other_stages(run, command, option):
+    name = option.partition("=")[0]
+    refused(run(command, "x.vgs", option, "-o", "y"), Exit.USAGE, f"there is no option {name}")
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_a_kernel_that_is_not_for_this_device(run):
     refused(run("generate", "a", "--attention", "cudnn", "-o", "x.mp4"), Exit.USAGE, "CUDA")

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidgen.nn.attention import CrossAttention, SelfAttention, attend, attend_reference
+from vidgen.nn.attention import CrossAttention, SelfAttention, attend, attend_reference, kernel
 from vidgen.nn.rope import axial_angles, grid_positions, rotate
 
 
@@ -69,3 +69,17 @@ def test_grid_counts_from_the_middle_in_seconds_rows_columns():
     assert grid.shape == (1, 24, 3)
     assert grid[0, 0].tolist() == [0.0, -1.0, -1.5]
     assert grid[0, -1].tolist() == [0.5, 1.0, 1.5]
+
+
+def test_the_kernel_that_was_used_is_told():
+    q = randn(1, 2, 8, 16)
+    with kernel("auto") as used:
+        assert not used
+        attend(q, q, q)
+    assert used == {"flash"}  # which torch takes on a CPU
+    with kernel("math") as used:
+        attend(q, q, q)
+        attend(q, q, q, bias=torch.ones(8, 8, dtype=torch.bool))
+    assert used == {"math"}
+    attend(q, q, q)  # outside of it nothing is added
+    assert used == {"math"}

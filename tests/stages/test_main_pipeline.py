@@ -10,7 +10,7 @@ import torch
 from vidgen.errors import InputError, UsageError
 from vidgen.io.record import Record
 from vidgen.io.stream import read_stream, write_stream
-from vidgen.stages.base import Compute
+from vidgen.stages.base import Compute, cpu_name
 from vidgen.stages.decode import decode, from_uint8, to_uint8
 from vidgen.stages.encode_text import Names, Prompt, encode_text, slug, text_ids
 from vidgen.stages.encode_video import encode_video, padded
@@ -82,6 +82,10 @@ def test_latents_keep_the_text_and_know_where_they_come_from(model):
     assert "text.embeds" in first
     assert [e["tool"] for e in first.log] == ["encode-text", "sample-keyframes"]
     assert first.log[-1]["model"]["sha256"] == model.sha256("transformer")
+    assert first.log[-1]["attention"] == "flash"  # which torch takes on a CPU
+    assert {e["device_name"] for e in first.log} == {cpu_name()} and cpu_name()
+    (plain,) = latents(model, prompts=PROMPTS[:1], attention="math")
+    assert plain.log[-1]["attention"] == "math"
     assert not torch.equal(first.torch("latents"), second.torch("latents"))
 
 

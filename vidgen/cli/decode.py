@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vidgen.cli import video_output
 from vidgen.cli.console import Console
-from vidgen.cli.options import Crf, DryRun, Fps, Inputs, Keep, Model, RecordOutput, Running
+from vidgen.cli.options import Crf, DryRun, Fps, Inputs, Keep, Model, Place, RecordOutput
 from vidgen.cli.page import Page
 
 PAGE = Page(
@@ -45,7 +45,7 @@ file: no clock times, one encoder thread.""",
 
 def decode(
     out: RecordOutput,
-    running: Running,
+    place: Place,
     console: Console,
     inputs: Inputs = None,
     model: Model = None,
@@ -66,13 +66,13 @@ def decode(
     if dry_run:
         from vidgen.stages import plan
 
-        print_text(plan.decoding(folder, running.compute(), list(records)))
+        print_text(plan.decoding(folder, place.compute(), list(records)))
         return
     video_output.check_names(out, (r.id for r in headers_of(inputs)), video=video)
 
     from vidgen.stages.decode import decode as stage
 
-    compute = running.compute(preload=not inputs)
+    compute = place.compute(preload=not inputs)
     compute.check()
     frames = stage(records, folder, keep=keep, compute=compute, notify=console)
     if video:

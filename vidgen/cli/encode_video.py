@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 from vidgen.cli.console import Console
-from vidgen.cli.options import DryRun, Fps, Model, RecordOutput, Running, argument, option
+from vidgen.cli.options import DryRun, Fps, Model, Place, RecordOutput, argument, option
 from vidgen.cli.page import Page
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ Frames = Annotated[
 
 def encode_video(
     out: RecordOutput,
-    running: Running,
+    place: Place,
     console: Console,
     inputs: Videos = None,
     model: Model = None,
@@ -61,7 +61,13 @@ def encode_video(
     frames: Frames = None,
     dry_run: DryRun = False,
 ) -> None:
-    from vidgen.cli.runner import check_names, check_output, print_text, require_stdin, write_records
+    from vidgen.cli.runner import (
+        check_names,
+        check_output,
+        print_text,
+        require_stdin,
+        write_records,
+    )
     from vidgen.cli.sources import ids_of, records_of
     from vidgen.systems.base import ModelFolder
 
@@ -78,13 +84,13 @@ def encode_video(
     if dry_run:
         from vidgen.stages import plan
 
-        print_text(plan.encoding_video(folder, running.compute(), records))
+        print_text(plan.encoding_video(folder, place.compute(), records))
         return
     check_names(out, ids_of(inputs or ()))
 
     from vidgen.stages.encode_video import encode_video as stage
 
-    compute = running.compute(preload=not inputs)
+    compute = place.compute(preload=not inputs)
     compute.check()
     latents = stage(records, folder, readings=readings, compute=compute, notify=console)
     write_records(latents, out, console)

@@ -36,7 +36,7 @@ what the clips score against each other's prompts. A share near the ceiling can'
 perfect; a share near the floor is chance.
 
 Prompts are those that the clips carry, or rows of --prompts: objects with `id` and `prompt`, and
-if wanted `factors`, as `vidgen world --prompts` writes them, which are then believed instead of
+if wanted `factors`, as `vidgen world --rows` writes them, which are then believed instead of
 the prompt's words. Clips that know their factors already (rendered ones) are held to them.""",
     reads="frames records, videos or folders of pictures from IN",
     writes="a table, or JSON, to standard output",

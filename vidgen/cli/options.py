@@ -11,7 +11,7 @@ settings files (`batch-size`), see settings.py. What shapes a single run only (-
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
@@ -266,26 +266,33 @@ class RecordOutput:
 
 
 @dataclass(frozen=True)
-class Running:
-    """Where and how to compute."""
+class Place:
+    """Where to compute, and in which numbers."""
 
     device: Device = "auto"
     dtype: Dtype = "auto"
-    batch_size: BatchSize = 4
-    compile: Compile = False
-    attention: Attention = "auto"
 
     def compute(self, *, preload: bool = False) -> Compute:
         """The same in the words of the stages. `preload`: read weights while upstream computes."""
         from vidgen.stages.base import Compute
 
-        return Compute(
-            device=self.device,
-            dtype=self.dtype,
+        return Compute(device=self.device, dtype=self.dtype, preload=preload)
+
+
+@dataclass(frozen=True)
+class Running(Place):
+    """Where and how to compute, for stages that sample."""
+
+    batch_size: BatchSize = 4
+    compile: Compile = False
+    attention: Attention = "auto"
+
+    def compute(self, *, preload: bool = False) -> Compute:
+        return replace(
+            super().compute(preload=preload),
             attention=self.attention,
             batch_size=self.batch_size,
             compile=self.compile,
-            preload=preload,
         )
 
 

@@ -69,11 +69,12 @@ LOG_ENTRY = obj(
         "attention": TEXT,
         "approximations": array(TEXT),
         "device": TEXT,
+        "device_name": TEXT,
         "torch": TEXT,
         "inputs": array(TEXT),
     },
     optional=("previous", "argv", "model", "seed", "noise", "dtype", "attention",
-              "approximations", "device", "torch", "inputs"),
+              "approximations", "device", "device_name", "torch", "inputs"),
     more=ANY,
 )  # fmt: skip
 

@@ -51,7 +51,7 @@ tested; --set makes them anywhere.""",
         ("vidgen world --set shape=cube --set motion=spins --size 128x80 -o cube.mp4",
          "a spinning cube"),
         ("vidgen world --level full --seed 3 | vidgen inspect", "what a record holds"),
-        ("vidgen world --split test --num 8 --prompts > prompts.jsonl",
+        ("vidgen world --split test --num 8 --rows > prompts.jsonl",
          "captions of the test split as rows for encode-text and generate"),
         ("vidgen world --captions", "the words that captions are made of"),
     ],
@@ -103,9 +103,9 @@ Captions = Annotated[
     bool, option("--captions", settable=False, help="print the grammar of captions and stop")
 ]
 
-Prompts = Annotated[
+Rows = Annotated[
     bool,
-    option("--prompts", settable=False,
+    option("--rows", settable=False,
            help="print the captions and factors as JSONL rows, and render nothing"),
 ]  # fmt: skip
 
@@ -175,7 +175,7 @@ def world(
     flow: Flow = False,
     crf: Crf = 18,
     captions: Captions = False,
-    prompts: Prompts = False,
+    rows: Rows = False,
     device: Device = "auto",
     dry_run: DryRun = False,
 ) -> None:
@@ -184,11 +184,11 @@ def world(
 
         print_text(grammar())
         return
-    video = not (dry_run or prompts) and video_output.check(out)
+    video = not (dry_run or rows) and video_output.check(out)
     clips = Clips(split, level, parse_factors(set or ()), size, frames, fps, flow)
     seeds = choose_seeds(seed, num, split)
     clips.scene(seeds[0])  # complains of factors before torch is there
-    if prompts and not dry_run:
+    if rows and not dry_run:
         print_text("\n".join(prompt_row(clips, s) for s in seeds))
         return
     if dry_run:

@@ -1,8 +1,9 @@
 """The log of a record: every step that made it, each naming the one before.
 
 An entry holds nothing that differs between two runs which make the same bytes: no clock time, no
-host, no file name. Its `id` is a hash of its content, `previous` included, so the last id stands
-for the whole history, as a git commit does.
+host, no file name. It names the model of the device, since another one rounds differently. Its
+`id` is a hash of its content, `previous` included, so the last id stands for the whole history, as
+a git commit does.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ def new_entry(
     attention: str | None = None,
     approximations: Iterable[str] = (),
     device: str | None = None,
+    device_name: str | None = None,
     inputs: Iterable[str] = (),
     **extra: Any,
 ) -> dict[str, Any]:
@@ -43,7 +45,9 @@ def new_entry(
     argv            the subcommand and the options that shape its result, canonical: sorted, no
                     defaults, no file names, no prompts, no device
     model           {"name", "sha256" of its weights}
+    attention       the attention kernels that were used
     device          given by steps that compute with torch; adds torch's version
+    device_name     its model
     approximations  whatever is not exact: quantized weights, skipped steps, cached features
     inputs          digests of the records or files it read
     extra           more keys of the step's own, JSON values
@@ -59,6 +63,7 @@ def new_entry(
         "attention": attention,
         "approximations": list(approximations),
         "device": device,
+        "device_name": device_name,
         "torch": _torch_version() if device else None,
         "inputs": list(inputs),
         **extra,

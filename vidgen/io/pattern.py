@@ -22,7 +22,7 @@ def is_pattern(path: str | Path) -> bool:
 def check_pattern(path: str | Path) -> None:
     """UsageError for a pattern with braces other than those of `{id}`."""
     if set("{}") & set(str(path).replace(FIELD, "")):
-        raise UsageError(f"{path}: knows no field but {FIELD}", next=f"-o '{FIELD}.mp4'")
+        raise UsageError(f"{path}: knows no field but {FIELD}")
 
 
 def path_of(pattern: str | Path, id: str) -> str:

@@ -7,8 +7,9 @@ instead of patching modules.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +30,8 @@ KERNELS: dict[str, SDPBackend | None] = {
     "cudnn": SDPBackend.CUDNN_ATTENTION,
 }
 
+_USED: ContextVar[set[str] | None] = ContextVar("used", default=None)
+
 
 def attend(
     q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None = None, probe: Probe | None = None
@@ -41,6 +44,8 @@ def attend(
     """
     if probe is not None:
         probe(q, k)
+    if not torch.compiler.is_compiling() and (used := _USED.get()) is not None:
+        used.add(_chosen(q, k, v, bias))
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
 
 
@@ -54,10 +59,24 @@ def attend_reference(q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None = N
     return scores.softmax(dim=-1) @ v
 
 
-def kernel(name: str) -> AbstractContextManager:
-    """A context in which `attend` uses the named kernel of `KERNELS` and no other."""
-    backend = KERNELS[name]
-    return nullcontext() if backend is None else sdpa_kernel(backend)
+@contextmanager
+def kernel(name: str) -> Iterator[set[str]]:
+    """A context in which `attend` uses the named kernel of `KERNELS` and no other. It gives a set
+    that fills with the kernels that were used; compiled code leaves no trace in it."""
+    backend, used = KERNELS[name], set[str]()
+    token = _USED.set(used)
+    try:
+        with nullcontext() if backend is None else sdpa_kernel(backend):
+            yield used
+    finally:
+        _USED.reset(token)
+
+
+def _chosen(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> str:
+    """The kernel of `KERNELS` that torch takes for these tensors here."""
+    backend = SDPBackend(torch._fused_sdp_choice(q, k, v, bias))
+    names = {b: name for name, b in KERNELS.items()}
+    return names.get(backend, backend.name.lower())
 
 
 class SelfAttention(nn.Module):

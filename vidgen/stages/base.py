@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from vidgen.errors import InputError, UsageError, VidgenError
@@ -79,8 +82,25 @@ class Compute:
 
     def described(self) -> dict[str, Any]:
         """The log's words for it."""
-        dtype = str(self.torch_dtype()).removeprefix("torch.")
-        return {"device": self.torch_device().type, "dtype": dtype}
+        device, dtype = self.torch_device(), str(self.torch_dtype()).removeprefix("torch.")
+        return {"device": device.type, "device_name": device_name(device), "dtype": dtype}
+
+
+def device_name(device: torch.device) -> str:
+    """What the maker calls it: `NVIDIA H200`, `AMD EPYC 9554`."""
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
+
+
+@cache
+def cpu_name() -> str:
+    """The processor's model, or its architecture where the system doesn't tell more."""
+    with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as f:
+        for line in f:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 class Notify(Protocol):

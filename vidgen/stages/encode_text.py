@@ -12,7 +12,7 @@ from torch import Tensor
 from vidgen.io import log
 from vidgen.io.record import Record
 from vidgen.nn.text import TextEmbedding, Tokenizer
-from vidgen.stages.base import Loading, Notify, Silent
+from vidgen.stages.base import Compute, Loading, Notify, Silent
 from vidgen.stages.text_cache import TextCache
 from vidgen.systems import world
 from vidgen.systems.base import ModelFolder
@@ -98,8 +98,7 @@ def encode_text(
             "encode-text",
             argv=["encode-text"],
             model=folder.identity("text_encoder"),
-            device="cpu",
-            dtype="float32",
+            **Compute("cpu", "fp32").described(),
         )
         yield Record.make("text", names.of(prompt), tensors, attrs, [entry])
 

@@ -99,9 +99,8 @@ def sample_keyframes(
         raise UsageError(f"no solver `{sampler.solver}`", next=f"one of: {', '.join(SOLVERS)}")
     network = Loading(lambda: world.load_transformer(folder), now=compute.preload)
     jobs = _jobs(records, folder, choices)
-    with attention.kernel(compute.attention):
-        for batch in batched(jobs, compute.batch_size):
-            yield from _sample(batch, network, folder, sampler, choices, compute, notify)
+    for batch in batched(jobs, compute.batch_size):
+        yield from _sample(batch, network, folder, sampler, choices, compute, notify)
 
 
 def _jobs(records: Iterable[Record], folder: ModelFolder, choices: Choices) -> Iterator[_Job]:
@@ -163,9 +162,10 @@ def _sample(
     levels = world.levels(folder, sampler.num_inference_steps, sampler.shift)
     denoise = guidance.cfg(world.denoiser(network, folder), uncond, sampler.guidance_scale)
     z = noise.initial(shape).to(device) * levels[0].sigma
-    for step in SOLVERS[sampler.solver](denoise, z, levels, cond, noise):
-        z = step.z
-        notify.step(step.i + 1, len(levels) - 1, "step")
+    with attention.kernel(compute.attention) as used:
+        for step in SOLVERS[sampler.solver](denoise, z, levels, cond, noise):
+            z = step.z
+            notify.step(step.i + 1, len(levels) - 1, "step")
 
     for job, latents in zip(jobs, z.float().cpu(), strict=True):
         made = job.record.replace(
@@ -186,7 +186,7 @@ def _sample(
                 argv=[STAGE, *choices.argv()],
                 model=folder.identity("transformer"),
                 seed=job.seed,
-                attention=compute.attention,
+                attention="+".join(sorted(used)) or compute.attention,
                 compiled=True if compute.compile else None,
                 inputs=[job.record.digest],
                 **compute.described(),
