@@ -91,7 +91,7 @@ def test_latents_come_out_with_zero_mean_and_unit_spread(trained):
 
 
 def test_training_the_decoder_alone_leaves_latents_as_they_were(trained, tmp_path):
-    data = {"start": str(trained / "vae" / "model"), "sizes": [[16, 32]]}
+    data = {"start": str(trained / "vae" / "model"), "decoder_only": True, "sizes": [[16, 32]]}
     train(recipe("autoencoder", VAE, data, steps=3), tmp_path / "run", device="cpu")
     before = world.load_autoencoder(ModelFolder(trained / "vae" / "model")).float()
     after = world.load_autoencoder(ModelFolder(tmp_path / "run" / "model")).float()

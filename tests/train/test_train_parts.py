@@ -55,6 +55,21 @@ def test_muon_takes_the_matrices_of_blocks_only(recipe):
     assert Optimizer({"net": other}, Optim()).muon_names == ["net.blocks.0.weight"]
 
 
+def test_muon_for_kernels_is_torchs_muon_on_the_flattened_kernel():
+    torch.manual_seed(0)
+    conv, linear = nn.Conv2d(6, 24, 3, bias=False), nn.Linear(54, 24, bias=False)
+    linear.weight.data.copy_(conv.weight.data.flatten(1))
+    ours = Optimizer({"net": conv}, Optim(muon_kernels=("net.weight",), muon_lr=0.1))
+    theirs = torch.optim.Muon(linear.parameters(), lr=0.1, momentum=0.95, weight_decay=0.0)
+    for _ in range(4):
+        gradient = torch.randn(24, 54)
+        conv.weight.grad = gradient.view_as(conv.weight).clone()
+        linear.weight.grad = gradient.clone()
+        ours.step()
+        theirs.step()
+    torch.testing.assert_close(conv.weight.flatten(1), linear.weight, atol=2e-3, rtol=0)
+
+
 def test_muon_step_is_orthogonal_scaled_and_decayed():
     """What the recipe's numbers mean: W ← (1 − lr·wd) W − lr·sqrt(max(1, rows/columns))·O."""
     torch.manual_seed(0)

@@ -3,7 +3,8 @@
 Muon (Jordan et al., 2024; torch.optim.Muon) orthogonalizes the momentum of a matrix with five
 Newton–Schulz steps in bfloat16; its rate is scaled by sqrt(max(1, rows / columns)), and weight
 decay is decoupled. It suits hidden matrices only: embeddings, input and output projections,
-norms, biases and convolution kernels go to AdamW.
+norms and biases go to AdamW; so do convolution kernels, but for those that `optim.muon_kernels`
+names, which are taken as matrices of one row for each output channel.
 """
 
 from __future__ import annotations
@@ -37,11 +38,51 @@ def is_muon(name: str, owner: nn.Module, p: Tensor, config: Optim) -> bool:
     return wanted and not any(fnmatch.fnmatchcase(name, pattern) for pattern in config.muon_exclude)
 
 
+class KernelMuon(torch.optim.Optimizer):
+    """Muon for convolution kernels `out in h w`, seen as matrices `out (in h w)`; torch's takes
+    matrices only. Not for sharded parameters."""
+
+    def __init__(self, params: list[nn.Parameter], lr: float, momentum: float) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                kept = self.state[p].setdefault("momentum_buffer", torch.zeros_like(p))
+                kept.lerp_(p.grad, 1 - group["momentum"])
+                ahead = p.grad.lerp(kept, group["momentum"]).flatten(1)  # Nesterov
+                scale = max(1.0, ahead.shape[0] / ahead.shape[1]) ** 0.5
+                p.add_(orthogonal(ahead).view_as(p), alpha=-group["lr"] * scale)
+
+
+def orthogonal(matrix: Tensor) -> Tensor:
+    """The nearest matrix whose singular values are all about 1, by five Newton–Schulz steps in
+    bfloat16 (Jordan et al. 2024)."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = (matrix.T if tall else matrix).bfloat16()
+    x = x / x.norm().clamp(min=1e-7)
+    for _ in range(5):
+        square = x @ x.T
+        x = torch.addmm(x, torch.addmm(square, square, square, beta=b, alpha=c), x, beta=a)
+    return (x.T if tall else x).to(matrix.dtype)
+
+
+def is_kernel(name: str, p: Tensor, config: Optim) -> bool:
+    """Whether `KernelMuon` takes the parameter."""
+    wanted = any(fnmatch.fnmatchcase(name, pattern) for pattern in config.muon_kernels)
+    return config.name == "muon" and p.ndim == 4 and wanted
+
+
 class Optimizer:
     """The optimizers of all trained modules; parameters are named `module.parameter`."""
 
     def __init__(self, modules: Modules, config: Optim) -> None:
         muon: dict[str, nn.Parameter] = {}
+        kernels: dict[str, nn.Parameter] = {}
         matrices: dict[str, nn.Parameter] = {}
         vectors: dict[str, nn.Parameter] = {}
         seen: set[int] = set()
@@ -54,18 +95,20 @@ class Optimizer:
                     name = ".".join(part for part in (module_name, path, leaf) if part)
                     if is_muon(name, owner, p, config):
                         muon[name] = p
+                    elif is_kernel(name, p, config):
+                        kernels[name] = p
                     else:
                         (matrices if p.ndim >= 2 else vectors)[name] = p
-        if not muon | matrices | vectors:
+        if not muon | kernels | matrices | vectors:
             raise UsageError("recipe: no parameter of the task's networks wants a gradient")
-        if config.name == "muon" and not muon:
+        if config.name == "muon" and not muon | kernels:
             raise UsageError(
                 "recipe: optim.muon_match matches no linear layer: " + ", ".join(config.muon_match),
                 why="names look like: " + ", ".join(list(matrices)[:4]),
                 next="set optim.name=adamw or optim.muon_match",
             )
         self.muon_names = list(muon)
-        self._named = muon | matrices | vectors
+        self._named = muon | kernels | matrices | vectors
         self._parts: list[torch.optim.Optimizer] = []
         if muon:
             self._parts.append(
@@ -74,6 +117,10 @@ class Optimizer:
                     weight_decay=config.muon_weight_decay, nesterov=True,
                 )
             )  # fmt: skip
+        if kernels:
+            self._parts.append(
+                KernelMuon(list(kernels.values()), config.muon_lr, config.muon_momentum)
+            )
         groups = [
             {"params": list(matrices.values()), "weight_decay": config.weight_decay},
             {"params": list(vectors.values()), "weight_decay": 0.0},
@@ -84,7 +131,11 @@ class Optimizer:
                     groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True
                 )
             )
-        self._part_of = {name: self._parts[0 if name in muon else -1] for name in self._named}
+        owner_of = {
+            id(p): part for part in self._parts for group in part.param_groups
+            for p in group["params"]
+        }  # fmt: skip
+        self._part_of = {name: owner_of[id(p)] for name, p in self._named.items()}
         for part in self._parts:
             for group in part.param_groups:
                 group["base_lr"] = group["lr"]

@@ -52,6 +52,7 @@ class Optim:
     muon_weight_decay: float = 0.01
     muon_match: tuple[str, ...] = ("*blocks.*",)  # names of linear weights that Muon takes …
     muon_exclude: tuple[str, ...] = ()  # … except these
+    muon_kernels: tuple[str, ...] = ()  # names of convolution kernels that it takes as matrices
 
     def __post_init__(self) -> None:
         _choice("optim.name", self.name, ("muon", "adamw"))

@@ -4,8 +4,8 @@ Loss = L1 + squared error + L1 of neighbour differences (edges), plus a pull of 
 zero mean and unit variance per channel. A little noise on the latents makes the decoder forgive
 what a sampler will get slightly wrong.
 
-With `data.start` the decoder of an existing autoencoder is trained on, its encoder and the scale of
-its latents frozen: a network trained on those latents stays right.
+With `data.start` an existing autoencoder is trained on. With `data.decoder_only` its encoder and
+the scale of its latents are frozen: a network trained on those latents stays right.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from vidgen.errors import UsageError
 from vidgen.io.image import write_png
 from vidgen.nn.autoencoder import AutoencoderConfig, VideoAutoencoder
 from vidgen.systems import world
@@ -36,7 +37,8 @@ class Data:
     level: str = "basic"  # of the world
     # One size (height, width) a step, in turn; a larger one has fewer frames, equal in pixels.
     sizes: tuple[tuple[int, int], ...] = ((40, 64), (40, 64), (40, 64), (80, 128))
-    start: str | None = None  # a folder that holds `vae/`: train its decoder alone
+    start: str | None = None  # a folder that holds `vae/`: where its weights begin
+    decoder_only: bool = False  # of `start`
 
 
 @dataclass(frozen=True)
@@ -59,13 +61,15 @@ class AutoencoderTask(Task):
         self.config = section(AutoencoderConfig, self.recipe.model, where="model")
         self.data = section(Data, self.recipe.data, where="data")
         self.weights = section(Loss, self.recipe.loss, where="loss")
+        if self.data.decoder_only and self.data.start is None:
+            raise UsageError("recipe: data.decoder_only without data.start: whose decoder?")
 
     def build(self) -> dict[str, torch.nn.Module]:
         if self.data.start is None:
             vae = VideoAutoencoder(self.config)
         else:
             vae = world.load_autoencoder(ModelFolder(Path(self.data.start))).float()
-            vae.decoder.requires_grad_(True)
+            (vae.decoder if self.data.decoder_only else vae).requires_grad_(True)
         return {"vae": vae.to(memory_format=torch.channels_last)}  # type: ignore[call-overload]
 
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
@@ -89,7 +93,7 @@ class AutoencoderTask(Task):
     ) -> tuple[Tensor, dict[str, Tensor | float]]:
         frames = batch["frames"].float() / 127.5 - 1  # b 3 1 h w
         vae = _vae(modules)
-        with torch.set_grad_enabled(self.data.start is None):
+        with torch.set_grad_enabled(not self.data.decoder_only):
             latents = vae.encode(frames).float()
         noise = torch.randn(latents.shape, generator=generator, device=latents.device)
         made = vae.decode(latents + self.weights.latent_noise * noise).float()
@@ -144,7 +148,7 @@ class AutoencoderTask(Task):
         vae = _vae(modules).float()
         for p in vae.parameters():  # as they will be read back
             p.copy_(p.to(torch.bfloat16).float())
-        if self.data.start is None:
+        if not self.data.decoder_only:
             self._measure(vae)
         config = {"_class_name": "VideoAutoencoder", "stride": vae.config.stride}
         write_component(folder / "vae", config | vae.config.to_dict(), vae)

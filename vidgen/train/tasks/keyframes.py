@@ -44,6 +44,7 @@ class Data:
     cache: str = "runs/cache"
     num: int = 65_536  # clips rendered once; they come by again after that
     level: str = "basic"  # of the world
+    num_full: int = 0  # clips of the full world beside those
     drop_caption: float = 0.1
     start: str | None = None  # a folder that holds `transformer/`: where its weights begin
     num_frames: int = 5
@@ -102,25 +103,31 @@ class KeyframesTask(Task):
         assert isinstance(vae, VideoAutoencoder)
         size = f"{self.data.num_frames}x{self.data.height}x{self.data.width}@{self.data.fps:g}"
         folder = Path(self.data.cache) / self.vae_folder.latent_space.replace("@", "-") / size
-        self.latents = cached_latents(
-            folder,
-            self.data.num,
-            vae,
-            level=self.data.level,
-            geometry=self.geometry,
-            device=self.device,
-            say=say,
-        )
+        self.clips = [(self.data.level, seed) for seed in range(self.data.num)]
+        self.clips += [("full", seed) for seed in range(self.data.num_full)]
+        parts = []
+        for level, num in ((self.data.level, self.data.num), ("full", self.data.num_full)):
+            if num:
+                parts.append(
+                    cached_latents(
+                        folder, num, vae,
+                        level=level, geometry=self.geometry, device=self.device, say=say,
+                    )
+                )  # fmt: skip
+        self.latents = torch.cat(parts)
         start = VALIDATION_SEEDS.start
         self.held_seeds = range(start, start + 256)
-        self.held_latents = torch.cat(
-            [
-                encode_scenes(
-                    self.held_seeds[i : i + 64], vae, self.data.level, self.geometry, self.device
-                )
-                for i in range(0, 256, 64)
-            ]
-        )
+        self.held_latents = {
+            level: torch.cat(
+                [
+                    encode_scenes(
+                        self.held_seeds[i : i + 64], vae, level, self.geometry, self.device
+                    )
+                    for i in range(0, 256, 64)
+                ]
+            )
+            for level in dict.fromkeys(level for level, _ in self.clips)
+        }
 
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
         size = self.recipe.batch_size
@@ -128,17 +135,18 @@ class KeyframesTask(Task):
         draw = random.Random(f"{self.recipe.seed}/{step}/{rank}")
         captions = []
         for row in rows:
-            text = caption(sample_scene(row, level=self.data.level), draw)
+            level, seed = self.clips[row]
+            text = caption(sample_scene(seed, level=level), draw)
             captions.append("" if draw.random() < self.data.drop_caption else text)
         return {"latents": self.latents[rows], **self.tokens(captions)}
 
     def _index(self, n: int) -> int:
         """The n-th sample of the run: every clip once an epoch, in that epoch's own order."""
-        epoch, place = divmod(n, self.data.num)
+        epoch, place = divmod(n, len(self.clips))
         if epoch != getattr(self, "_epoch", None):
             self._epoch = epoch
             draw = generator(self.recipe.seed, "epoch", epoch)
-            self._order = torch.randperm(self.data.num, generator=draw).tolist()
+            self._order = torch.randperm(len(self.clips), generator=draw).tolist()
         return self._order[place]
 
     def tokens(self, captions: list[str]) -> dict[str, Tensor]:
@@ -187,24 +195,31 @@ class KeyframesTask(Task):
     def evaluate(self, modules: Modules, step: int) -> dict[str, float]:
         """The error of the velocity eps − x0 on held-out clips with full captions, whatever the
         network predicts; the same noise every time."""
-        draw = generator(0, "validation", device=self.device)
-        texts = [caption(sample_scene(s, level=self.data.level)) for s in self.held_seeds]
-        ids = self.tokens(texts)["ids"].to(self.device)
-        x0 = self.held_latents.to(self.device)
-        level = losses.logit_normal_flow(
-            len(x0), mean=self.weights.t_mean, std=self.weights.t_std, generator=draw
-        )
-        eps = torch.randn(x0.shape, generator=draw, device=x0.device)
-        z = noised(x0, eps, level)
-        found = denoiser(self._raw(modules), self.prediction)(z, level, self.cond(modules, ids))
-        velocity = (z - found) / expand(level.sigma, z)
-        return {"val_loss": float((velocity - (eps - x0)).square().mean())}
+        scores = {}
+        for level, latents in self.held_latents.items():
+            draw = generator(0, "validation", device=self.device)
+            texts = [caption(sample_scene(s, level=level)) for s in self.held_seeds]
+            cond = self.cond(modules, self.tokens(texts)["ids"].to(self.device))
+            x0 = latents.to(self.device)
+            t = losses.logit_normal_flow(
+                len(x0), mean=self.weights.t_mean, std=self.weights.t_std, generator=draw
+            )
+            eps = torch.randn(x0.shape, generator=draw, device=x0.device)
+            z = noised(x0, eps, t)
+            found = denoiser(self._raw(modules), self.prediction)(z, t, cond)
+            velocity = (z - found) / expand(t.sigma, z)
+            name = "val_loss" if level == self.data.level else f"val_loss_{level}"
+            scores[name] = float((velocity - (eps - x0)).square().mean())
+        return scores
 
     @torch.no_grad()
     def sample_sheet(self, modules: Modules, path: Path) -> None:
         """Sixteen validation prompts, sampled and decoded."""
         seeds = self.held_seeds[:16]
-        prompts = [caption(sample_scene(s, level=self.data.level)) for s in seeds]
+        levels = ["full" if self.data.num_full and i % 2 else self.data.level for i in range(16)]
+        prompts = [
+            caption(sample_scene(s, level=level)) for s, level in zip(seeds, levels, strict=True)
+        ]
         ids = self.tokens(prompts + [""] * len(prompts))["ids"].to(self.device)
         both = self.cond(modules, ids)
         cond = {k: x[: len(prompts)] for k, x in both.items()}
@@ -212,11 +227,11 @@ class KeyframesTask(Task):
         vae = modules["vae"]
         assert isinstance(vae, VideoAutoencoder)
         noise = Noise([(seed, str(seed)) for seed in seeds], stage="sample-sheet")
-        z = noise.initial(tuple(self.held_latents.shape[1:])).to(self.device)
-        levels = linear_flow(self.sampler.num_inference_steps, shift=self.sampler.shift)
+        z = noise.initial(tuple(self.latents.shape[1:])).to(self.device)
+        schedule = linear_flow(self.sampler.num_inference_steps, shift=self.sampler.shift)
         denoise = denoiser(self._raw(modules), self.prediction)
         denoise = guidance.cfg(denoise, uncond, self.sampler.guidance_scale)
-        for step in SOLVERS[self.sampler.solver](denoise, z, levels, cond, noise):
+        for step in SOLVERS[self.sampler.solver](denoise, z, schedule, cond, noise):
             z = step.z
         frames = ((vae.decode(z).float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
         clips = [f.permute(1, 2, 3, 0).cpu().numpy() for f in frames]
