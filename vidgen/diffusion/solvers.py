@@ -325,6 +325,8 @@ def _combine(s: Level, t: Level, nodes: list[tuple[Level, Tensor]]) -> Tensor:
     return base + sum(expand(w, base) * (m - base) for w, (_, m) in weighted)
 
 
-SOLVERS: dict[str, Callable[..., Iterator[Step]]] = {
+Solver = Callable[..., Iterator[Step]]
+
+SOLVERS: dict[str, Solver] = {
     solver.__name__: solver for solver in (euler, heun, dpmpp_2m, unipc, ddim, ancestral)
 }

@@ -20,6 +20,8 @@ from vidgen.io.stream import read_stream
 if TYPE_CHECKING:
     from torch import Tensor
 
+Shape = tuple[int, ...]
+
 INDEX = ".safetensors.index.json"
 SETTLED_S = 2.0  # a file younger than this may still change without its time telling
 
@@ -131,3 +133,28 @@ def content_id(name: str, config: Mapping[str, Any], weights_sha256: str) -> str
     settings = {k: v for k, v in config.items() if not k.startswith("_")}
     content = canonical_json([settings, weights_sha256])
     return f"{name}@{hashlib.sha256(content).hexdigest()[:12]}"
+
+
+def mismatches(expected: Mapping[str, Shape], found: Mapping[str, Shape]) -> list[str]:
+    """How the tensors of a file differ from a network's, by name and shape; at most one line for
+    each kind of difference."""
+    lines = []
+    if missing := [key for key in expected if key not in found]:
+        lines.append(f"lacks {some(missing)} of the network")
+    if extra := [key for key in found if key not in expected]:
+        lines.append(f"holds {some(extra)} that the network hasn't")
+    other = [key for key in expected if key in found and found[key] != expected[key]]
+    if other:
+        a, b = (shown(side[other[0]]) for side in (found, expected))
+        lines.append(f"the shape of {some(other)} is {a}, the network's is {b}")
+    return lines
+
+
+def some(names: list[str]) -> str:
+    """The first of several names, and how many more there are."""
+    return f"`{names[0]}`" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+
+
+def shown(shape: Shape) -> str:
+    """`8×64×3`"""
+    return "×".join(map(str, shape)) or "a single number"

@@ -47,7 +47,7 @@ def decode(
     for record in records:
         require_kind(record, "latents", made_by="vidgen sample-keyframes")
         require_space(record, folder)
-        channels = folder.config("vae")["channels"]
+        channels = folder.size("vae", "channels")
         require_tensor(record, "latents", FLOATS, channels, None, None, None)
         height, width = require_whole(record, "height"), require_whole(record, "width")
         frames = _frames(record.torch("latents"), loading.get(), compute, notify)

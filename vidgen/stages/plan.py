@@ -29,14 +29,14 @@ def encoding(folder: ModelFolder, prompts: list[str]) -> str:
     """Of encode-text."""
     tokenizer = world.load_tokenizer(folder)
     tokens = [len(tokenizer(text)) for text in prompts]
-    config = folder.config("text_encoder")
+    width = folder.size("text_encoder", "hidden_size")
     size = sum(p.stat().st_size for p in folder.weight_files("text_encoder"))
     return _table(
         "encode-text",
         {
             "model": f"{folder.name} ({folder.text_encoder})",
             "prompts": str(len(prompts)),
-            "text.embeds": f"up to [{max(tokens)}, {config['hidden_size']}] float32 each",
+            "text.embeds": f"up to [{max(tokens)}, {width}] float32 each",
             "weights": human_bytes(size),
         },
     )
@@ -51,19 +51,14 @@ def sampling(
     solver: str | None,
 ) -> str:
     """Of sample-keyframes, for `count` samples."""
-    sampler, geometry = folder.sampler, folder.geometry
+    sampler = folder.sampler
     steps = steps or sampler.num_inference_steps
     solver = solver or sampler.solver
     scale = sampler.guidance_scale if guidance_scale is None else guidance_scale
     branches = 1 if scale == 1 else 2
     network = _meta(lambda: world.load_transformer(folder))
-    stride, config = folder.config("vae")["stride"], network.config
-    shape = (
-        config.channels,
-        geometry.num_frames,
-        geometry.height // stride,
-        geometry.width // stride,
-    )
+    config = network.config
+    shape = world.latent_shape(folder, config)
     batch = min(compute.batch_size, max(count, 1)) * branches
     words = 32
     one = _flops(
@@ -97,9 +92,10 @@ def decoding(folder: ModelFolder, compute: Compute, records: list[Record]) -> st
 
 def decoding_of_samples(folder: ModelFolder, compute: Compute, count: int) -> str:
     """Of decode, for samples that are yet to be made."""
-    geometry, config = folder.geometry, folder.config("vae")
-    h, w = geometry.height // config["stride"], geometry.width // config["stride"]
-    return _decoding(folder, compute, [(config["channels"], geometry.num_frames, h, w)] * count)
+    geometry, stride = folder.geometry, folder.size("vae", "stride")
+    shape = (folder.size("vae", "channels"), geometry.num_frames,
+             geometry.height // stride, geometry.width // stride)  # fmt: skip
+    return _decoding(folder, compute, [shape] * count)
 
 
 def _decoding(folder: ModelFolder, compute: Compute, shapes: list[tuple[int, ...]]) -> str:

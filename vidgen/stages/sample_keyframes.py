@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 
 from vidgen.diffusion import guidance
+from vidgen.diffusion.level import Levels
 from vidgen.diffusion.noise import Noise
-from vidgen.diffusion.solvers import SOLVERS
-from vidgen.errors import InputError, UsageError
+from vidgen.diffusion.solvers import Solver
+from vidgen.errors import InputError
 from vidgen.io import log
 from vidgen.io.record import Record
 from vidgen.nn import attention
@@ -27,7 +27,7 @@ from vidgen.stages.base import (
     require_tensor,
 )
 from vidgen.systems import world
-from vidgen.systems.base import ModelFolder, Sampler
+from vidgen.systems.base import ModelFolder
 
 STAGE = "sample-keyframes"
 
@@ -49,16 +49,6 @@ class Choices:
             return self.seeds
         first = own or 0
         return tuple(range(first, first + self.num_samples))
-
-    def over(self, sampler: Sampler) -> Sampler:
-        """The model's sampler with the user's choices put over it."""
-        chosen: dict[str, Any] = {
-            "num_inference_steps": self.num_inference_steps,
-            "guidance_scale": self.guidance_scale,
-            "solver": self.solver,
-            "shift": self.shift,
-        }
-        return replace(sampler, **{k: v for k, v in chosen.items() if v is not None})
 
     def argv(self) -> list[str]:
         """These choices as canonical flags, for the log."""
@@ -94,18 +84,35 @@ def sample_keyframes(
     A sample's noise depends on its seed and its text record's id alone. Raises InputError for a
     record that is no text, or text of another encoder.
     """
-    sampler = choices.over(folder.sampler)
-    if sampler.solver not in SOLVERS:
-        raise UsageError(f"no solver `{sampler.solver}`", next=f"one of: {', '.join(SOLVERS)}")
+    method = _method(folder, choices)
     network = Loading(lambda: world.load_transformer(folder), now=compute.preload)
     jobs = _jobs(records, folder, choices)
     for batch in batched(jobs, compute.batch_size):
-        yield from _sample(batch, network, folder, sampler, choices, compute, notify)
+        yield from _sample(batch, network, folder, method, choices, compute, notify)
+
+
+@dataclass(frozen=True)
+class _Method:
+    """How noise becomes a sample: the model's own way, but for what the user chose."""
+
+    solve: Solver
+    levels: Levels
+    guidance_scale: float
+
+
+def _method(folder: ModelFolder, choices: Choices) -> _Method:
+    own, scale = folder.sampler, choices.guidance_scale
+    steps = choices.num_inference_steps or own.num_inference_steps
+    return _Method(
+        world.solver(folder, choices.solver),
+        world.levels(folder, steps, choices.shift),
+        own.guidance_scale if scale is None else scale,
+    )
 
 
 def _jobs(records: Iterable[Record], folder: ModelFolder, choices: Choices) -> Iterator[_Job]:
-    config = folder.config("transformer")
-    width, pooled = config["text_dim"], config["pooled_dim"]
+    width = folder.size("transformer", "text_dim")
+    pooled = folder.size("transformer", "pooled_dim")
     for record in records:
         require_kind(record, "text", made_by="vidgen encode-text")
         encoder = record.attrs.get("text_encoder")
@@ -138,7 +145,7 @@ def _sample(
     jobs: list[_Job],
     loading: Loading,
     folder: ModelFolder,
-    sampler: Sampler,
+    method: _Method,
     choices: Choices,
     compute: Compute,
     notify: Notify,
@@ -148,10 +155,7 @@ def _sample(
     if compute.compile:
         for block in network.blocks:
             block.compile()
-    geometry, config = folder.geometry, network.config
-    stride = folder.config("vae")["stride"]
-    shape = (config.channels, geometry.num_frames, geometry.height // stride,
-             geometry.width // stride)  # fmt: skip
+    geometry, shape = folder.geometry, world.latent_shape(folder, network.config)
 
     times = torch.tensor(geometry.times, dtype=torch.float64)
     cond, uncond = _cond([j.record for j in jobs], device)
@@ -159,11 +163,11 @@ def _sample(
         part["times"] = times.float().expand(len(jobs), -1).to(device)
 
     noise = Noise([(j.seed, j.record.id) for j in jobs], stage=STAGE)
-    levels = world.levels(folder, sampler.num_inference_steps, sampler.shift)
-    denoise = guidance.cfg(world.denoiser(network, folder), uncond, sampler.guidance_scale)
+    levels = method.levels
+    denoise = guidance.cfg(world.denoiser(network, folder), uncond, method.guidance_scale)
     z = noise.initial(shape).to(device) * levels[0].sigma
     with attention.kernel(compute.attention) as used:
-        for step in SOLVERS[sampler.solver](denoise, z, levels, cond, noise):
+        for step in method.solve(denoise, z, levels, cond, noise):
             z = step.z
             notify.step(step.i + 1, len(levels) - 1, "step")
 

@@ -8,16 +8,20 @@ with a JSON config and safetensors weights. Everything that can be known without
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import math
+from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from vidgen.errors import InputError, UsageError
 from vidgen.io import weights
 
 SHIPPED = Path(__file__).parent.parent / "models"
 DEFAULT = "world"
+SCHEDULER = "scheduler/scheduler_config.json"
+
+S = TypeVar("S")
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Sampler:
     solver: str
     num_inference_steps: int
     guidance_scale: float
-    shift: float = 1.0
+    shift: float = 1.0  # of schedules that have one
 
 
 @dataclass(frozen=True)
@@ -128,22 +132,57 @@ class ModelFolder:
 
     @cached_property
     def sampler(self) -> Sampler:
-        settings = self._json("scheduler/scheduler_config.json")
-        known = Sampler.__dataclass_fields__
-        return Sampler(**{k: v for k, v in settings.items() if k in known})
+        return _settings(Sampler, self._json(SCHEDULER), f"{self.path / SCHEDULER}: ")
 
     @cached_property
     def geometry(self) -> Geometry:
-        return Geometry(**self.config("transformer")["sample"])
+        where = f"{self.path}/transformer/config.json: "
+        sample = self.config("transformer").get("sample")
+        if not isinstance(sample, dict):
+            raise InputError(f"{where}no `sample`, which says what the network makes")
+        return _settings(Geometry, sample, f"{where}sample.")
+
+    def size(self, component: str, key: str) -> int:
+        """A whole number above zero in the component's config."""
+        value = self.config(component).get(key)
+        return _checked("int", value, f"{self.path / component}/config.json: {key}")
 
     def _json(self, relative: str) -> dict[str, Any]:
         path = self.path / relative
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            found = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise InputError(f"{path}: missing from the model folder") from None
-        except json.JSONDecodeError as e:
+        except OSError as e:
+            raise InputError(f"{path}: can't be read: {(e.strerror or str(e)).lower()}") from None
+        except (ValueError, RecursionError) as e:
             raise InputError(f"{path}: not JSON: {e}") from None
+        if not isinstance(found, dict):
+            raise InputError(f"{path}: not a JSON object")
+        return found
+
+
+def _settings(kind: type[S], values: dict[str, Any], where: str) -> S:
+    """A dataclass of what a model's JSON says; InputError, naming the key, for what is missing or
+    makes no sense. Keys that it doesn't have don't count."""
+    found = {}
+    for f in fields(kind):  # type: ignore[arg-type]
+        if f.name in values or f.default is MISSING:
+            found[f.name] = _checked(str(f.type), values.get(f.name), where + f.name)
+    return kind(**found)
+
+
+def _checked(kind: str, value: Any, where: str) -> Any:
+    """The value, if it is of the kind: text, a whole number or a number, both above zero."""
+    if kind == "str":
+        word, fits = "text", isinstance(value, str)
+    else:
+        word = "a whole number above 0" if kind == "int" else "a number above 0"
+        number = isinstance(value, int if kind == "int" else int | float)
+        fits = number and not isinstance(value, bool) and 0 < value < math.inf
+    if not fits:
+        raise InputError(f"{where} is {json.dumps(value)}, must be {word}")
+    return value
 
 
 def shipped_names() -> list[str]:

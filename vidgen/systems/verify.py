@@ -25,8 +25,6 @@ from vidgen.nn.dit import DiTConfig, VideoDiT
 from vidgen.nn.text import Tokenizer
 from vidgen.systems.base import ModelFolder
 
-Shape = tuple[int, ...]
-
 # Our networks: the class that model_index.json names → its config's class, its module.
 NETWORKS: dict[str, tuple[type, Callable[[Any], nn.Module]]] = {
     "VideoDiT": (DiTConfig, VideoDiT),
@@ -84,36 +82,12 @@ def _network(folder: ModelFolder, name: str, config: type, build: Callable) -> l
         state |= weights.load_safetensors(path)
     expected = {key: tuple(x.shape) for key, x in module.state_dict().items()}
     found = {key: tuple(x.shape) for key, x in state.items()}
-    return [*mismatches(expected, found), *_not_numbers(state)]
-
-
-def mismatches(expected: Mapping[str, Shape], found: Mapping[str, Shape]) -> list[str]:
-    """How the tensors of a file differ from a network's, by name and shape; at most one line for
-    each kind of difference."""
-    lines = []
-    if missing := [key for key in expected if key not in found]:
-        lines.append(f"lacks {_some(missing)} of the network")
-    if extra := [key for key in found if key not in expected]:
-        lines.append(f"holds {_some(extra)} that the network hasn't")
-    other = [key for key in expected if key in found and found[key] != expected[key]]
-    if other:
-        a, b = (_shown(side[other[0]]) for side in (found, expected))
-        lines.append(f"the shape of {_some(other)} is {a}, the network's is {b}")
-    return lines
-
-
-def _some(names: list[str]) -> str:
-    """The first of several names, and how many more there are."""
-    return f"`{names[0]}`" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
-
-
-def _shown(shape: Shape) -> str:
-    return "×".join(map(str, shape)) or "a single number"
+    return [*weights.mismatches(expected, found), *_not_numbers(state)]
 
 
 def _not_numbers(state: Mapping[str, torch.Tensor]) -> list[str]:
     bad = [k for k, x in state.items() if x.is_floating_point() and not _finite(x)]
-    return [f"{_some(bad)}: not all of it is finite"] if bad else []
+    return [f"{weights.some(bad)}: not all of it is finite"] if bad else []
 
 
 def _finite(x: torch.Tensor) -> bool:
@@ -144,11 +118,11 @@ def _transformers(folder: ModelFolder, name: str, kind: str) -> list[str]:
         logging.set_verbosity(level)
     lines = []
     if missing := sorted(info["missing_keys"]):
-        lines.append(f"lacks {_some(missing)} of the network")
+        lines.append(f"lacks {weights.some(missing)} of the network")
     if extra := sorted(info["unexpected_keys"]):
-        lines.append(f"holds {_some(extra)} that the network hasn't")
+        lines.append(f"holds {weights.some(extra)} that the network hasn't")
     for key, *shapes in sorted(info["mismatched_keys"])[:1]:
-        a, b = (_shown(tuple(shape)) for shape in shapes)
+        a, b = (weights.shown(tuple(shape)) for shape in shapes)
         lines.append(f"the shape of `{key}` is {a}, the network's is {b}")
     return [*lines, *_not_numbers(module.state_dict())]
 
@@ -171,10 +145,7 @@ def _tokenizer(folder: ModelFolder) -> list[str]:
 
 
 def _scheduler(folder: ModelFolder) -> list[str]:
-    try:
-        sampler = folder.sampler
-    except TypeError as error:
-        return [f"scheduler_config.json: {error}"]
+    sampler = folder.sampler
     known = (("prediction", PREDICTIONS), ("schedule", SCHEDULES), ("solver", SOLVERS))
     return [
         f"its {key} is `{getattr(sampler, key)}`, there are {', '.join(table)}"

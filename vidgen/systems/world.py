@@ -15,57 +15,106 @@ model card says what was tried.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from inspect import signature
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 
 from vidgen.diffusion import prediction, schedules
 from vidgen.diffusion.level import Levels
+from vidgen.diffusion.solvers import SOLVERS, Solver
+from vidgen.errors import InputError, UsageError, is_out_of_memory
 from vidgen.io import weights
 from vidgen.nn.autoencoder import AutoencoderConfig, VideoAutoencoder
 from vidgen.nn.dit import DiTConfig, VideoDiT
 from vidgen.nn.text import TextTower, Tokenizer
-from vidgen.systems.base import ModelFolder
+from vidgen.systems.base import SCHEDULER, ModelFolder
+
+T = TypeVar("T")
 
 
 def load_tokenizer(folder: ModelFolder) -> Tokenizer:
     """The tokenizer alone: fast, no torch, enough to say which words are unknown."""
-    length = folder.config("text_encoder")["max_position_embeddings"]
-    return Tokenizer(folder.component("tokenizer") / "tokenizer.json", length)
+    length = folder.size("text_encoder", "max_position_embeddings")
+    path = folder.component("tokenizer") / "tokenizer.json"
+    try:
+        return Tokenizer(path, length)
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise InputError(f"{path}: can't be read: {_first_line(error)}") from None
 
 
 def load_text_tower(folder: ModelFolder) -> TextTower:
     """The prompt's encoder and its tokenizer, on the CPU."""
-    return TextTower.load(load_tokenizer(folder), folder.component("text_encoder"))
+    tokenizer, path = load_tokenizer(folder), folder.component("text_encoder")
+    try:
+        return TextTower.load(tokenizer, path)
+    except (OSError, ValueError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise InputError(f"{path}: can't be loaded: {_first_line(error)}") from None
 
 
 def load_transformer(folder: ModelFolder) -> VideoDiT:
     """The keyframe network, in the dtype of its weights, on the CPU."""
-    config = folder.config("transformer")
-    known = {k: v for k, v in config.items() if k in DiTConfig.__dataclass_fields__}
-    return _filled(VideoDiT, DiTConfig(**known), folder, "transformer")
+    return _filled(VideoDiT, DiTConfig, folder, "transformer")
 
 
 def load_autoencoder(folder: ModelFolder) -> VideoAutoencoder:
     """Pixels ↔ latents, in the dtype of its weights, on the CPU."""
-    config = folder.config("vae")
-    known = {k: v for k, v in config.items() if k in AutoencoderConfig.__dataclass_fields__}
-    return _filled(VideoAutoencoder, AutoencoderConfig(**known), folder, "vae")
+    return _filled(VideoAutoencoder, AutoencoderConfig, folder, "vae")
 
 
-def _filled(network: type, config, folder: ModelFolder, component: str):
-    """Build on the meta device and let the weights be the memory map of the file."""
-    with torch.device("meta"):
-        module = network(config)
+def _filled(network: type, config: type, folder: ModelFolder, component: str):
+    """Build on the meta device and let the weights be the memory map of the file. InputError for a
+    config that builds no network, or another one than that of the weights."""
+    path = folder.path / component
+    settings = {
+        k: v for k, v in folder.config(component).items()
+        if k in config.__dataclass_fields__  # type: ignore[attr-defined]
+    }  # fmt: skip
+    try:
+        with torch.device("meta"):
+            module = network(config(**settings))
+    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+        raise InputError(
+            f"{path}/config.json: builds no {network.__name__}: {_first_line(error)}"
+        ) from None
     state: dict[str, Tensor] = {}
-    for path in folder.weight_files(component):
-        state.update(weights.load_safetensors(path))
+    for file in folder.weight_files(component):
+        state.update(weights.load_safetensors(file))
+    expected = {name: tuple(x.shape) for name, x in module.state_dict().items()}
+    found = {name: tuple(x.shape) for name, x in state.items()}
+    if wrong := weights.mismatches(expected, found):
+        raise InputError(
+            f"{path}: the weights are not those of its config.json: {wrong[0]}",
+            next=f"vidgen models verify {folder.name}",
+        )
     module.load_state_dict(state, strict=True, assign=True)
     return module.eval().requires_grad_(False)
 
 
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+def latent_shape(folder: ModelFolder, config: DiTConfig) -> tuple[int, int, int, int]:
+    """`c t h w` of the latents that the keyframe network makes. InputError where its patches don't
+    divide them."""
+    made, stride = folder.geometry, folder.size("vae", "stride")
+    shape = config.channels, made.num_frames, made.height // stride, made.width // stride
+    if any(not n or n % patch for n, patch in zip(shape[1:], config.patch, strict=True)):
+        raise InputError(
+            f"{folder.path}/transformer/config.json: sample makes latents of {list(shape[1:])},"
+            f" which patches of {list(config.patch)} don't divide"
+        )
+    return shape
+
+
 def denoiser(network: VideoDiT, folder: ModelFolder):
     """The network as `denoise(z, level, cond) → x0`; cond holds `VideoDiT`'s other arguments."""
-    meaning = prediction.PREDICTIONS[folder.sampler.prediction]()
+    meaning = _named("prediction", prediction.PREDICTIONS, folder)()
     dtype = next(network.parameters()).dtype
 
     def raw(z: Tensor, t: Tensor, cond: dict[str, Tensor]) -> Tensor:
@@ -74,6 +123,36 @@ def denoiser(network: VideoDiT, folder: ModelFolder):
     return prediction.denoiser(raw, meaning)
 
 
-def levels(folder: ModelFolder, num_inference_steps: int, shift: float) -> Levels:
-    """The noise levels of a sampling run, noisiest first."""
-    return schedules.SCHEDULES[folder.sampler.schedule](num_inference_steps, shift=shift)
+def solver(folder: ModelFolder, name: str | None = None) -> Solver:
+    """The solver of that name, or the model's own."""
+    if name is None:
+        return _named("solver", SOLVERS, folder)
+    if name not in SOLVERS:
+        raise UsageError(f"no solver `{name}`", next=f"one of: {', '.join(SOLVERS)}")
+    return SOLVERS[name]
+
+
+def levels(folder: ModelFolder, num_inference_steps: int, shift: float | None = None) -> Levels:
+    """The noise levels of a sampling run, noisiest first. `shift`: None for the model's own, where
+    its schedule has one; UsageError for one where it hasn't."""
+    schedule = _named("schedule", schedules.SCHEDULES, folder)
+    if "shift" in signature(schedule).parameters:
+        return schedule(num_inference_steps, shift=shift or folder.sampler.shift)
+    if shift is not None:
+        raise UsageError(
+            f"--shift {shift:g}: the schedule of `{folder.name}`, {folder.sampler.schedule},"
+            " has no shift",
+            next="leave --shift out",
+        )
+    return schedule(num_inference_steps)
+
+
+def _named(key: str, table: Mapping[str, T], folder: ModelFolder) -> T:
+    """What the model's sampler names with a key; InputError for a name that isn't in the table."""
+    name = getattr(folder.sampler, key)
+    if name not in table:
+        raise InputError(
+            f"{folder.path / SCHEDULER}: no {key} is called `{name}`",
+            next=f"one of: {', '.join(table)}",
+        )
+    return table[name]
