@@ -243,7 +243,11 @@ def test_a_stage_runs_without_the_parts_it_does_not_need(run, latents, tiny_mode
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_a_device_that_is_not_there(run, latents):
-    for words in (["decode", "latents.vgs"], ["sample-keyframes", "text.vgs"], ["generate", "a"]):
+    for words in (
+        ["decode", "latents.vgs"],
+        ["sample-keyframes", "text.vgs"],
+        ["generate", "ball"],
+    ):
         refused(run(*words, "--device", "cuda", "-o", "x.mp4"), Exit.USAGE, "CUDA")
 
 
@@ -266,7 +270,7 @@ def test_options_of_sampling_are_no_options_of_other_stages(run, command, option
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_a_kernel_that_is_not_for_this_device(run):
-    refused(run("generate", "a", "--attention", "cudnn", "-o", "x.mp4"), Exit.USAGE, "CUDA")
+    refused(run("generate", "ball", "--attention", "cudnn", "-o", "x.mp4"), Exit.USAGE, "CUDA")
 
 
 def test_outputs_are_checked_before_the_work(run, latents, tmp_path, monkeypatch):
@@ -277,11 +281,12 @@ def test_outputs_are_checked_before_the_work(run, latents, tmp_path, monkeypatch
     refused(run("decode", "latents.vgs", "-o", "there.mp4"), Exit.USAGE, "-f overwrites")
     refused(run("decode", "latents.vgs", "-o", "no/x.mp4"), Exit.USAGE, "no folder")
     refused(run("decode", "latents.vgs", terminal=("stdout",)), Exit.USAGE, "terminal")
-    refused(run("generate", "a", "b", "-o", "x.mp4"), Exit.USAGE, "2 videos", "x-{id}.mp4")
-    (tmp_path / "b.mp4").write_bytes(b"mine")
-    refused(run("generate", "a", "b", "-o", "{id}.mp4"), Exit.USAGE, "b.mp4", "-f overwrites")
+    refused(run("generate", "ball", "cube", "-o", "x.mp4"), Exit.USAGE, "2 videos", "x-{id}.mp4")
+    (tmp_path / "cube.mp4").write_bytes(b"mine")
+    words = ["generate", "ball", "cube", "-o", "{id}.mp4"]
+    refused(run(*words), Exit.USAGE, "cube.mp4", "-f overwrites")
     assert (tmp_path / "there.mp4").read_bytes() == b"mine"
-    assert not (tmp_path / "a.mp4").exists()
+    assert not (tmp_path / "ball.mp4").exists()
 
 
 @contextmanager
@@ -336,20 +341,20 @@ def test_a_reader_that_goes_away(tiny_model, tmp_path):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -15)])
 def test_signals_in_the_middle_of_the_work(tiny_model, tmp_path, number, code):
     """The first video is finished and stays; the second is under way and leaves nothing."""
-    words = ["generate", "a", "b", "--batch-size", "1", "--steps", "1000", "-o", "{id}.mp4"]
+    words = ["generate", "ball", "cube", "--batch-size", "1", "--steps", "1000", "-o", "{id}.mp4"]
     with subprocess.Popen(
         [*VIDGEN, *words, "--progress", "json"],
         cwd=tmp_path, env=environment(tiny_model), stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         assert process.stderr is not None
         until = time.monotonic() + 120
-        while not (tmp_path / "a.mp4").exists() and time.monotonic() < until:
+        while not (tmp_path / "ball.mp4").exists() and time.monotonic() < until:
             process.stderr.readline()
         process.send_signal(number)
         said = process.stderr.read()
     assert process.returncode == code
     assert "Traceback" not in said
-    assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
+    assert [p.name for p in tmp_path.iterdir()] == ["ball.mp4"]
 
 
 @pytest.mark.slow

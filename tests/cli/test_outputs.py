@@ -15,7 +15,8 @@ def run(vidgen, tiny_model, monkeypatch):
     """`vidgen`, on the tiny model, with two text records, a and b, and their latents."""
     monkeypatch.setenv("VIDGEN_MODEL", str(tiny_model))
     rows = b'{"id": "a", "prompt": "a red ball"}\n{"id": "b", "prompt": "a blue cube"}\n'
-    assert vidgen("encode-text", "-o", "text.vgs", stdin=rows).code == 0
+    Path("rows.jsonl").write_bytes(rows)
+    assert vidgen("encode-text", "-i", "rows.jsonl", "-o", "text.vgs").code == 0
     assert vidgen("sample-keyframes", "text.vgs", "-o", "latents.vgs").code == 0
     assert vidgen("decode", "latents.vgs", "-o", "{id}.gif").code == 0
     return vidgen
@@ -31,12 +32,12 @@ def weights(run, monkeypatch):
 
 
 LINES = [
-    ("encode-text a b", "{id}.out"),
+    ("encode-text -i rows.jsonl", "{id}.out"),
     ("sample-keyframes text.vgs", "{id}.out"),
     ("decode latents.vgs", "{id}.out"),
     ("decode latents.vgs", "{id}.mp4"),
     ("encode-video a.gif b.gif", "{id}.out"),
-    ("generate a b --no-cache", "{id}.mp4"),
+    ("generate -i rows.jsonl --no-cache", "{id}.mp4"),
 ]
 
 
@@ -88,7 +89,7 @@ def test_in_a_pipe_the_other_videos_are_written(run):
 
 
 @pytest.mark.parametrize(
-    ("line", "name"), [("generate a b", "x.mp4"), ("decode latents.vgs", "x.gif")]
+    ("line", "name"), [("generate -i rows.jsonl", "x.mp4"), ("decode latents.vgs", "x.gif")]
 )
 def test_one_name_for_several_videos(run, weights, line, name):
     ran = run(*line.split(), "-o", name)
@@ -96,7 +97,7 @@ def test_one_name_for_several_videos(run, weights, line, name):
     assert "2 videos" in ran.err and f"'x-{{id}}{name[1:]}'" in ran.err
 
 
-@pytest.mark.parametrize("line", ["encode-text a b", "sample-keyframes text.vgs"])
+@pytest.mark.parametrize("line", ["encode-text -i rows.jsonl", "sample-keyframes text.vgs"])
 def test_several_records_are_no_npz(run, weights, line):
     ran = run(*line.split(), "-o", "x.npz")
     assert (ran.code, "holds one record" in ran.err) == (Exit.USAGE, True)
@@ -110,5 +111,5 @@ def test_a_pattern_with_other_braces(run, weights, line):
 
 def test_a_folder_of_pictures_a_record_can_be_written_again(run):
     for flag in ([], ["-f"]):
-        assert run("generate", "a", "b", *flag, "-o", "{id}/").code == 0
-    assert run("generate", "a", "b", "-o", "{id}/").code == Exit.USAGE
+        assert run("generate", "ball", "cube", *flag, "-o", "{id}/").code == 0
+    assert run("generate", "ball", "cube", "-o", "{id}/").code == Exit.USAGE

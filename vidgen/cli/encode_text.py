@@ -8,6 +8,7 @@ from vidgen.cli import prompts as rows
 from vidgen.cli.console import Console
 from vidgen.cli.options import DryRun, Model, Negative, RecordOutput, argument, option
 from vidgen.cli.page import Page
+from vidgen.cli.prompt_check import check_prompts
 
 PAGE = Page(
     name="encode-text",
@@ -21,6 +22,11 @@ made from the prompt's words.
 
 Words that the encoder was never taught are named in a warning, with the nearest that it knows. A
 prompt longer than the encoder reads is cut, with a warning.
+
+The shipped model shows a small world. A prompt that names nothing of it is refused before anything
+is computed, with the words that it may use; the empty prompt asks for nothing and is fine. Of words
+that contradict each other one counts, and a warning says which: the color nearest to its noun, the
+first of two motions without "then" between them, the first ground and the first camera move.
 
 Encoded prompts are remembered on disk, by encoder and prompt, so that later runs need not load the
 encoder; --no-cache neither reads nor writes there.""",
@@ -76,6 +82,7 @@ def encode_text(
 
     folder = ModelFolder.find(model)
     folder.component("text_encoder")
+    check_prompts(found, folder, console)
     if dry_run:
         from vidgen.stages import plan
 

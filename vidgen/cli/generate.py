@@ -20,6 +20,7 @@ from vidgen.cli.options import (
     Steps,
 )
 from vidgen.cli.page import Page
+from vidgen.cli.prompt_check import check_prompts
 from vidgen.cli.sample_keyframes import Shift, Solver, check_seeds
 
 PAGE = Page(
@@ -76,6 +77,7 @@ def generate(
     found = rows.gather(prompts or [], input, negative=negative)
     seeds = check_seeds(seed, num_samples)
     folder = ModelFolder.find(model)
+    check_prompts(found, folder, console)
     count = len(found) * (len(seeds) if seeds else num_samples)
     if dry_run:
         from vidgen.stages import plan

@@ -1,0 +1,78 @@
+"""Prompts looked at before the work: the shipped model's world is small, and a prompt of which it
+knows no word would cost a whole run and show something else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from vidgen.errors import UsageError
+
+if TYPE_CHECKING:
+    from vidgen.stages.base import Notify
+    from vidgen.systems.base import ModelFolder
+    from vidgen.world.reading import Conflict, Reading
+
+SHOWN = 60  # characters of a prompt that a message repeats
+MOST = 8  # words that a message lists
+
+WHY = {  # which of two phrases counts
+    "shape": "the last noun",
+    "color": "the nearest to its noun",
+    "motion": "the first, as no `then` is between them",
+    "ground": "the first",
+    "camera": "the first",
+}
+
+
+def check_prompts(rows: Sequence[dict[str, Any]], folder: ModelFolder, notify: Notify) -> None:
+    """Of a model of the world: `UsageError` for a prompt that has words and names nothing of the
+    world, a warning for each contradiction. The empty prompt is fine: nothing is asked of it.
+    Models of other systems may know any word."""
+    if folder.system != "world":
+        return
+    from vidgen.world.reading import read_prompt
+
+    readings = [(row["prompt"], read_prompt(row["prompt"])) for row in rows]
+    for text, reading in readings:
+        if text.strip() and not (reading.known or reading.objects):
+            raise UsageError(
+                f"the prompt `{shortened(text)}` names nothing that `{folder.name}` can show",
+                why=_why(reading),
+                next=f"name some of: {known_words()}",
+            )
+    from vidgen.world.scene import FACTORS_FULL
+
+    for text, reading in readings:
+        for conflict in reading.conflicts:
+            if conflict.factor in FACTORS_FULL:
+                notify.warn(f"`{shortened(text)}`: {_said(conflict)}")
+
+
+def known_words() -> str:
+    """The canonical words of the world that the shipped model draws, by factor."""
+    from vidgen.world.vocabulary import BASIC
+
+    return "; ".join(f"{factor} {', '.join(values)}" for factor, values in BASIC.items())
+
+
+def shortened(text: str) -> str:
+    """The prompt on one line, its end left out if it is long."""
+    text = " ".join(text.split())
+    return text if len(text) <= SHOWN else text[: SHOWN - 1].rstrip() + "…"
+
+
+def _why(reading: Reading) -> str:
+    if not reading.unknown:
+        return "there is no word of its world in it"
+    more = len(reading.unknown) - MOST
+    words = ", ".join(shortened(word) for word in reading.unknown[:MOST])
+    return f"it does not know: {words}" + (f" and {more} more" if more > 0 else "")
+
+
+def _said(conflict: Conflict) -> str:
+    """In words: "red and blue for the color of one object: `blue` counts, …"."""
+    name, _, number = conflict.factor.partition("_")
+    of = f"{name} of object {number}" if number else f"one {name}"
+    words = " and ".join(f"`{phrase}`" for phrase in conflict.words)
+    return f"{words} for {of}: `{conflict.winner}` counts, {WHY[name]}"
