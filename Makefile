@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check man golden bench clean
+.PHONY: help demo test check man golden bench evaluate clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -38,6 +38,15 @@ golden: $(READY)  ## rewrite the expected files of the golden tests (keeps .old 
 
 bench: $(READY)  ## measure speed as ratios, side by side, and print the table
 	$(BIN)/python -m benchmarks
+
+RUNS := runs/evaluate
+evaluate: $(READY)  ## sample 512 test prompts to mp4, judge them, print the table, write docs/evaluate-world.json
+	rm -rf $(RUNS) && mkdir -p $(RUNS)
+	$(BIN)/vidgen world --split test --num 512 --rows > $(RUNS)/prompts.jsonl
+	$(BIN)/vidgen generate -i $(RUNS)/prompts.jsonl --batch-size 32 -o '$(RUNS)/{id}.mp4' -q
+	$(BIN)/vidgen evaluate-world $(RUNS)/*.mp4 --prompts $(RUNS)/prompts.jsonl --ceiling 1024 \
+	    --failures $(RUNS)/failures.png --report $(RUNS)/report.json
+	mv $(RUNS)/report.json docs/evaluate-world.json
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo.mp4 demo.png

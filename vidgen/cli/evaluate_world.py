@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from vidgen.cli import schemas
 from vidgen.cli.console import Console, printable
 from vidgen.cli.options import Device, Json, argument, option
 from vidgen.cli.page import Page
 from vidgen.cli.runner import print_json, print_text, require_stdin
-from vidgen.cli.schemas import NUMBER, SHA256, TEXT, WHOLE, array, obj, or_null, report
+from vidgen.cli.schemas import NUMBER, SHA256, TEXT, WHOLE, array, obj, or_null
 from vidgen.cli.sources import records_of
 from vidgen.errors import Exit, InputError, ThresholdError, UsageError
+from vidgen.io.files import atomic_write
 
 if TYPE_CHECKING:
     from vidgen.metrics.judge import Verdict, WorldJudge
@@ -86,11 +88,16 @@ Sheet = Annotated[
     option("--failures", metavar="FILE", default="none", settable=False,
            help="a PNG of the clips that are wrong, with what was seen"),
 ]  # fmt: skip
+Report = Annotated[
+    str | None,
+    option("--report", metavar="FILE", default="none", settable=False,
+           help="write the JSON report to a file, too"),
+]  # fmt: skip
 
 _SHARE = obj({"right": WHOLE, "of": WHOLE, "share": NUMBER, "low": NUMBER, "high": NUMBER})
 _SHARES = {"type": "object", "additionalProperties": _SHARE}
 SCHEMAS = {
-    "vidgen.evaluate-world/1": report(
+    "vidgen.evaluate-world/1": schemas.report(
         "vidgen.evaluate-world/1",
         "What `vidgen evaluate-world --json` prints; confusion: factor, asked, seen, how often",
         {
@@ -143,6 +150,7 @@ def evaluate_world(
     min: Min = None,
     ceiling: Ceiling = 256,
     failures: Sheet = None,
+    report: Report = None,
     json: Json = False,
     device: Device = "auto",
 ) -> int | None:
@@ -150,10 +158,10 @@ def evaluate_world(
     paths = inputs or ["-"]
     if "-" in paths:
         require_stdin()
-    if failures is not None:
-        from vidgen.io.stream import check_writable
+    for path in filter(None, (failures, report)):
+        from vidgen.io.files import check_writable
 
-        check_writable(failures, False)
+        check_writable(path)
     rows = read_rows(prompts) if prompts else None
     folder = find_judge(judge, level)
 
@@ -173,11 +181,14 @@ def evaluate_world(
     found["judge"] = {"name": folder.name, "sha256": _sha256(folder)}
     if failures is not None:
         _write_failures(failures, judged, found["marks"], console)
-    marks = found.pop("marks")
+    whole = as_report(found, judged)
+    if report is not None:
+        with atomic_write(report) as f:
+            f.write((jsonlib.dumps(whole, ensure_ascii=False, indent=1) + "\n").encode())
     if json:
-        print_json(as_report(found, judged, marks))
+        print_json(whole)
     else:
-        print_text(as_table(found, marks))
+        print_text(as_table(found))
     return require(least, found["scores"])
 
 
@@ -378,7 +389,8 @@ def evaluate(network: WorldJudge, judged: Judged, ceiling: int, console: Console
 # --- Telling --------------------------------------------------------------------------------------
 
 
-def as_report(found: dict[str, Any], judged: Judged, marks: Sequence[Mark]) -> dict[str, Any]:
+def as_report(found: dict[str, Any], judged: Judged) -> dict[str, Any]:
+    """What the schema says, in its order."""
     keys = SCHEMAS["vidgen.evaluate-world/1"]["properties"]
     wrong = [
         {
@@ -387,14 +399,14 @@ def as_report(found: dict[str, Any], judged: Judged, marks: Sequence[Mark]) -> d
             "asked": [f"{name} {said}" for name, said, _ in one.wrong],
             "seen": [f"{name} {seen}" for name, _, seen in one.wrong],
         }
-        for id, row, one in zip(judged.ids, judged.rows, marks, strict=True)
+        for id, row, one in zip(judged.ids, judged.rows, found["marks"], strict=True)
         if not one.everything
     ]
     values = {"schema": "vidgen.evaluate-world/1", **found, "wrong": wrong}
     return {key: values[key] for key in keys}
 
 
-def as_table(found: dict[str, Any], marks: Sequence[Mark]) -> str:
+def as_table(found: dict[str, Any]) -> str:
     """Factor by factor: right, of how many, interval, ceiling, floor; then what was taken for
     what."""
     ceiling, floor = found["ceiling"] or {}, found["floor"] or {}
@@ -463,7 +475,6 @@ def require(least: dict[str, float], scores: dict[str, Any]) -> Exit:
 def _write_failures(path: str, judged: Judged, marks: Sequence[Mark], console: Console) -> None:
     """A contact sheet of the clips that are wrong, at most 24."""
     from vidgen.io import image
-    from vidgen.io.files import atomic_write
 
     wrong = [i for i, one in enumerate(marks) if not one.everything][:24]
     if not wrong:

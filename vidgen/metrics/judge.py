@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from vidgen.errors import InputError
 from vidgen.nn.attention import SelfAttention
+from vidgen.nn.pixels import from_uint8
 from vidgen.world.vocabulary import BASIC, FULL
 
 SHIPPED = Path(__file__).parent / "judges"  # a folder for each level of the world
@@ -61,8 +62,7 @@ class Seen:
 
     def said(self, factor: str) -> str:
         """The likeliest value."""
-        values = self.factors[factor]
-        return max(values, key=values.__getitem__)
+        return likeliest(self.factors[factor])
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,10 @@ class Verdict:
     ground: dict[str, float]
     camera: dict[str, float]
     objects: tuple[Seen, ...]
+
+
+def likeliest(odds: dict[str, float]) -> str:
+    return max(odds, key=odds.__getitem__)
 
 
 class ResBlock(nn.Module):
@@ -164,8 +168,8 @@ class WorldJudge(nn.Module):
                 )
                 for cell in peaks(heat[i], 1 if self.config.level == "basic" else 3)
             ]
-            clip = (self._named(name, odds[name][i]) for name in CLIP_FACTORS)
-            verdicts.append(Verdict(*clip, tuple(seen)))
+            ground, camera = (self._named(name, odds[name][i]) for name in CLIP_FACTORS)
+            verdicts.append(Verdict(ground, camera, tuple(seen)))
         return verdicts
 
     def _named(self, factor: str, odds: Tensor) -> dict[str, float]:
@@ -198,7 +202,7 @@ def _place(heat: Tensor, cell: int) -> tuple[float, float]:
 
 def normalized(frames: Tensor) -> Tensor:
     """uint8 `… t h w 3` → float32 `… t 3 h w` in −1 … 1."""
-    return rearrange(frames.float() / 127.5 - 1, "... t h w c -> ... t c h w")
+    return from_uint8(rearrange(frames, "... t h w c -> ... t c h w"))
 
 
 def prepared(frames: Tensor) -> Tensor:

@@ -13,7 +13,14 @@ from itertools import permutations
 from typing import Any
 
 from vidgen.metrics.intervals import Share
-from vidgen.metrics.judge import CLIP_FACTORS, LEVELS, OBJECT_FACTORS, Seen, Verdict
+from vidgen.metrics.judge import (
+    CLIP_FACTORS,
+    LEVELS,
+    OBJECT_FACTORS,
+    Seen,
+    Verdict,
+    likeliest,
+)
 
 FACTORS = (*OBJECT_FACTORS, *CLIP_FACTORS)
 NOTHING = "nothing"  # seen where an object was asked for and none was found
@@ -73,7 +80,7 @@ def mark(verdict: Verdict, asked: Asked, *, counted: bool) -> Mark:
     for name, odds in (("ground", verdict.ground), ("camera", verdict.camera)):
         said = getattr(asked, name)
         if said is not None:
-            pairs.append((name, said, max(odds, key=odds.__getitem__)))
+            pairs.append((name, said, likeliest(odds)))
     for i, words, j in asked.relations:
         a, b = seen[i], seen[j]
         holds = a is not None and b is not None and _holds(a, words, b)
@@ -139,7 +146,8 @@ def shuffled(
     n = len(verdicts)
     if n < 2:
         return None
-    shifts = sorted({1 + k * (n - 1) // rounds for k in range(min(rounds, n - 1))})
+    rounds = min(rounds, n - 1)
+    shifts = [1 + k * (n - 1) // rounds for k in range(rounds)]
     return tally(
         [
             mark(verdict, asked[(i + shift) % n], counted=counted)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from vidgen.metrics import judge
 from vidgen.metrics.judge import HEIGHT, STRIDE, WIDTH, JudgeConfig, WorldJudge
+from vidgen.metrics.world_accuracy import Asked, mark, tally
 from vidgen.systems.save import write_component
 from vidgen.train.recipe import section
 from vidgen.train.task import Modules, Task, generator, share
@@ -26,7 +27,7 @@ from vidgen.train.tasks.roughen import roughened
 from vidgen.world import motion
 from vidgen.world.parts import Scene
 from vidgen.world.render import render
-from vidgen.world.scene import VALIDATION_SEEDS, sample_scene
+from vidgen.world.scene import VALIDATION_SEEDS, labels, sample_scene
 
 TIMES = (0.0, 0.5, 1.0, 1.5, 2.0)
 ROWS, COLUMNS = HEIGHT // STRIDE, WIDTH // STRIDE
@@ -132,30 +133,26 @@ class JudgeTask(Task):
 
     @torch.no_grad()
     def evaluate(self, modules: Modules, step: int) -> dict[str, float]:
-        """Share of factors read rightly in held-out clips of one object, clean and rough."""
+        """Share of factors read rightly in held-out clips of its level, clean and rough."""
         network = cast(WorldJudge, modules["judge"])
         start = VALIDATION_SEEDS.start
-        scenes = [sample_scene(s, level="basic") for s in range(start, start + 512)]
+        level = self.config.level
+        scenes = [sample_scene(s, level=level) for s in range(start, start + 512)]
+        wanted = [Asked.of_factors(labels(scene)) for scene in scenes]
         clean = self._rendered(scenes, 1)
-        scores = {}
+        scores: dict[str, float] = {}
         for kind, clips in (
             ("clean", clean),
             ("rough", roughened(clean, generator(0, "rough validation"))),
         ):
-            right = dict.fromkeys((*judge.OBJECT_FACTORS, *judge.CLIP_FACTORS, "all"), 0)
-            for i in range(0, len(scenes), 64):
-                verdicts = network.judge(clips[i : i + 64])
-                for scene, verdict in zip(scenes[i : i + 64], verdicts, strict=True):
-                    thing, seen = scene.objects[0], verdict.objects[0]
-                    hits = {n: seen.said(n) == getattr(thing, n) for n in judge.OBJECT_FACTORS}
-                    hits["ground"] = max(verdict.ground, key=verdict.ground.get) == scene.ground  # type: ignore[arg-type]
-                    hits["camera"] = (
-                        max(verdict.camera, key=verdict.camera.get) == scene.camera.camera  # type: ignore[arg-type]
-                    )
-                    hits["all"] = all(hits.values())
-                    for name, hit in hits.items():
-                        right[name] += hit
-            scores |= {f"{kind}_{name}": n / len(scenes) for name, n in right.items()}
+            marks = [
+                mark(verdict, asked, counted=level == "full")
+                for i in range(0, len(scenes), 64)
+                for verdict, asked in zip(
+                    network.judge(clips[i : i + 64]), wanted[i : i + 64], strict=True
+                )
+            ]
+            scores |= {f"{kind}_{name}": share["share"] for name, share in tally(marks).items()}
         return scores
 
     def sample_sheet(self, modules: Modules, path: Path) -> None:

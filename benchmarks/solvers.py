@@ -1,0 +1,122 @@
+"""`python -m benchmarks.solvers`: accuracy against number of function evaluations.
+
+The shipped model, validation prompts, the judge: for each solver and several step counts, and for
+several guidance scales. A call of the guided denoiser (both branches) is one evaluation. Writes
+docs/solvers.json and the plot docs/solvers.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from benchmarks.common import machine
+from vidgen.metrics.judge import SHIPPED, load_judge
+from vidgen.metrics.world_accuracy import tally
+from vidgen.stages.base import Compute
+from vidgen.stages.judge_model import judge_model
+from vidgen.stages.sample_keyframes import Choices
+from vidgen.systems.base import ModelFolder
+from vidgen.world.scene import VALIDATION_SEEDS, sample_scene
+
+DOCS = Path(__file__).parent.parent / "docs"
+STEPS = (2, 3, 4, 6, 8, 12, 20)
+HEUN_STEPS = (2, 3, 4, 6, 10)  # two evaluations each, but for the last one
+COLORS = {"euler": "#1f5fa8", "dpmpp_2m": "#c8552b", "unipc": "#3c8d40", "heun": "#8a4fa3"}
+SCALES = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
+
+
+def measure(folder: ModelFolder, scenes: Sequence[Any], **choices: Any) -> dict[str, Any]:
+    """Shares by factor with these choices."""
+    marks = judge_model(
+        folder, load_judge(SHIPPED / "basic"), scenes, Choices(**choices),
+        compute=Compute("cpu", batch_size=32),
+    )  # fmt: skip
+    return tally(marks)
+
+
+def plot(points: list[dict[str, Any]], path: Path) -> None:
+    """Lines of all-five accuracy with their intervals, one a solver."""
+    width, height, left, right, top, bottom = 720, 420, 56, 110, 28, 44
+    image = Image.new("RGB", (width, height), "white")
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default()
+    most = max(p["evaluations"] for p in points)
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return (
+            left + x / most * (width - left - right),
+            height - bottom - y * (height - top - bottom),
+        )
+
+    for tenth in range(0, 11, 2):
+        _, y = place(0, tenth / 10)
+        draw.line([(left, y), (width - right, y)], fill="#e4e4e4")
+        draw.text((left - 8, y), f"{10 * tenth} %", fill="#222222", font=font, anchor="rm")
+    for x in sorted({p["evaluations"] for p in points}):
+        draw.text(
+            (place(x, 0)[0], height - bottom + 6), f"{x}", fill="#222222", font=font, anchor="mt"
+        )
+    for n, (solver, color) in enumerate(COLORS.items()):
+        mine = sorted((p for p in points if p["solver"] == solver), key=lambda p: p["evaluations"])
+        for p in mine:
+            x = p["evaluations"] + 0.06 * (n - 1.5)
+            draw.line([place(x, p["all"]["low"]), place(x, p["all"]["high"])], fill=color)
+        line = [place(p["evaluations"], p["all"]["share"]) for p in mine]
+        draw.line(line, fill=color, width=2)
+        for x, y in line:
+            draw.ellipse([x - 3, y - 3, x + 3, y + 3], fill=color)
+        draw.text((width - right + 12, top + 16 * n), solver, fill=color, font=font)
+    draw.rectangle([left, top, width - right, height - bottom], outline="#222222")
+    draw.text((left, top - 8), "all five factors right", fill="#222222", font=font, anchor="lb")
+    draw.text(
+        (width - right, height - 8), "evaluations of the guided denoiser", fill="#222222",
+        font=font, anchor="rb",
+    )  # fmt: skip
+    image.save(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.solvers", description=__doc__)
+    parser.add_argument("--prompts", type=int, default=128)
+    parser.add_argument("--model", default=None)
+    parser.add_argument("--only", choices=("steps", "scales"), default=None)
+    options = parser.parse_args()
+    folder = ModelFolder.find(options.model)
+    start = VALIDATION_SEEDS.start
+    scenes = [sample_scene(s, level="basic") for s in range(start, start + options.prompts)]
+    path = DOCS / "solvers.json"
+    report = json.loads(path.read_text()) if path.is_file() and options.only else {}
+    report |= {
+        "schema": "vidgen.bench-solvers/1",
+        "machine": machine(),
+        "torch": torch.__version__,
+        "model": folder.identity("transformer"),
+        "prompts": options.prompts,
+    }
+    if options.only != "scales":
+        report["solvers"] = []
+        for solver in COLORS:
+            for steps in HEUN_STEPS if solver == "heun" else STEPS:
+                evaluations = 2 * steps - 1 if solver == "heun" else steps
+                shares = measure(folder, scenes, solver=solver, num_inference_steps=steps)
+                point = {"solver": solver, "steps": steps, "evaluations": evaluations, **shares}
+                report["solvers"].append(point)
+                print(solver, evaluations, shares["all"], flush=True)
+        plot(report["solvers"], DOCS / "solvers.png")
+    if options.only != "steps":
+        report["scales"] = []
+        for scale in SCALES:
+            shares = measure(folder, scenes, guidance_scale=scale)
+            report["scales"].append({"guidance_scale": scale, **shares})
+            print(scale, shares["all"], flush=True)
+    path.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
