@@ -11,7 +11,7 @@ from vidgen.errors import InputError, UsageError
 from vidgen.io.record import Record
 from vidgen.io.stream import read_stream, write_stream
 from vidgen.stages.base import Compute, cpu_name
-from vidgen.stages.decode import decode, from_uint8, to_uint8
+from vidgen.stages.decode import decode
 from vidgen.stages.encode_text import Names, Prompt, encode_text, slug, text_ids
 from vidgen.stages.encode_video import encode_video, padded
 from vidgen.stages.sample_keyframes import Choices, sample_ids, sample_keyframes
@@ -275,8 +275,3 @@ def test_padding_repeats_the_edge():
     y = padded(x, 4)
     assert y.shape == (1, 1, 4, 4)
     assert torch.equal(y[..., 2, :], y[..., 1, :]) and torch.equal(y[..., 3], y[..., 2])
-
-
-def test_pixels_survive_the_way_to_floats_and_back():
-    frames = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1).expand(-1, -1, -1, 3)
-    assert torch.equal(to_uint8(from_uint8(frames)), frames)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from vidgen.nn.autoencoder import VideoAutoencoder
+from vidgen.nn.pixels import from_uint8
 from vidgen.stages.base import Compute
 from vidgen.stages.encode_text import Prompt, encode_text
 from vidgen.stages.sample_keyframes import sample_keyframes
@@ -84,7 +85,7 @@ def test_latents_come_out_with_zero_mean_and_unit_spread(trained):
     vae = world.load_autoencoder(ModelFolder(trained / "vae" / "model")).float()
     assert isinstance(vae, VideoAutoencoder)
     task = make_task(recipe("autoencoder", VAE, {"sizes": [[16, 32]]}))
-    frames = task._render(range(64), [0.0, 1.0], 16, 32).float() / 127.5 - 1
+    frames = from_uint8(task._render(range(64), [0.0, 1.0], 16, 32))
     latents = vae.encode(frames.permute(0, 4, 1, 2, 3))
     assert latents.mean(dim=(0, 2, 3, 4)).abs().max() < 0.25
     assert (latents.std(dim=(0, 2, 3, 4)) - 1).abs().max() < 0.25

@@ -12,6 +12,7 @@ from vidgen.errors import InputError, OutOfMemory, is_out_of_memory
 from vidgen.io import log
 from vidgen.io.record import Record
 from vidgen.nn.autoencoder import VideoAutoencoder
+from vidgen.nn.pixels import to_uint8
 from vidgen.stages.base import (
     FLOATS,
     Compute,
@@ -90,7 +91,8 @@ def _frames(latents: Tensor, vae: VideoAutoencoder, compute: Compute, notify: No
     while start < latents.shape[1]:
         z = latents[None, :, start : start + chunk].to(weight.device, weight.dtype)
         try:
-            done.append(to_uint8(vae.decode(z)[0]).cpu())
+            pixels = to_uint8(vae.decode(z)[0])
+            done.append(rearrange(pixels, "c t h w -> t h w c").cpu())
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -106,14 +108,3 @@ def _frames(latents: Tensor, vae: VideoAutoencoder, compute: Compute, notify: No
         start += chunk
         notify.step(min(start, latents.shape[1]), latents.shape[1], "frame")
     return torch.cat(done)
-
-
-def to_uint8(frames: Tensor) -> Tensor:
-    """frames `3 t h w` in −1…1 → `t h w 3` uint8, rounded and clamped."""
-    pixels = (frames.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
-    return rearrange(pixels, "c t h w -> t h w c")
-
-
-def from_uint8(frames: Tensor) -> Tensor:
-    """frames `t h w 3` uint8 → `3 t h w` float32 in −1…1."""
-    return rearrange(frames.float() / 127.5 - 1, "t h w c -> c t h w")

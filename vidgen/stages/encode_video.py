@@ -10,13 +10,15 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 from vidgen.io import log, video
 from vidgen.io.record import Record
 from vidgen.nn.autoencoder import VideoAutoencoder
+from vidgen.nn.pixels import from_uint8
 from vidgen.stages.base import Compute, Loading, Notify, Silent, require_kind, require_tensor
-from vidgen.stages.decode import CHUNK, from_uint8
+from vidgen.stages.decode import CHUNK
 from vidgen.stages.encode_text import Names, Prompt
 from vidgen.systems import world
 from vidgen.systems.base import ModelFolder
@@ -122,7 +124,8 @@ def _latents(frames: Tensor, vae: VideoAutoencoder, compute: Compute, notify: No
     weight = vae.latents_mean
     done = []
     for start in range(0, len(frames), CHUNK):
-        x = padded(from_uint8(frames[start : start + CHUNK]), vae.config.stride)
+        x = from_uint8(rearrange(frames[start : start + CHUNK], "t h w c -> c t h w"))
+        x = padded(x, vae.config.stride)
         done.append(vae.encode(x[None].to(weight.device, weight.dtype))[0].float().cpu())
         notify.step(min(start + CHUNK, len(frames)), len(frames), "frame")
     return torch.cat(done, dim=1)

@@ -21,6 +21,7 @@ from torch import Tensor
 from vidgen.errors import UsageError
 from vidgen.io.image import write_png
 from vidgen.nn.autoencoder import AutoencoderConfig, VideoAutoencoder
+from vidgen.nn.pixels import from_uint8, to_uint8
 from vidgen.systems import world
 from vidgen.systems.base import ModelFolder
 from vidgen.systems.save import write_component, write_index
@@ -91,7 +92,7 @@ class AutoencoderTask(Task):
     def loss(
         self, modules: Modules, batch: dict[str, Tensor], generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor | float]]:
-        frames = batch["frames"].float() / 127.5 - 1  # b 3 1 h w
+        frames = from_uint8(batch["frames"])  # b 3 1 h w
         vae = _vae(modules)
         with torch.set_grad_enabled(not self.data.decoder_only):
             latents = vae.encode(frames).float()
@@ -135,10 +136,9 @@ class AutoencoderTask(Task):
     ) -> tuple[Tensor, Tensor]:
         seeds = range(VALIDATION_SEEDS.start, VALIDATION_SEEDS.start + count)
         frames = self._render(seeds, [0.75], height, width)  # b 1 h w 3
-        x = rearrange(frames.to(self.device).float() / 127.5 - 1, "b t h w c -> b c t h w")
+        x = from_uint8(rearrange(frames.to(self.device), "b t h w c -> b c t h w"))
         vae = _vae(modules)
-        made = vae.decode(vae.encode(x)).float().clamp(-1, 1)
-        pixels = ((made + 1) * 127.5).round().to(torch.uint8).cpu()
+        pixels = to_uint8(vae.decode(vae.encode(x))).cpu()
         return frames.cpu(), rearrange(pixels, "b c t h w -> b t h w c")
 
     @torch.no_grad()
@@ -158,7 +158,7 @@ class AutoencoderTask(Task):
         vae.latents_mean.zero_()
         vae.latents_std.fill_(1)
         frames = self._render(range(256), [0.0, 1.0, 2.0], *self.data.sizes[0])
-        latents = vae.encode(rearrange(frames.float() / 127.5 - 1, "b t h w c -> b c t h w"))
+        latents = vae.encode(from_uint8(rearrange(frames, "b t h w c -> b c t h w")))
         vae.latents_mean.copy_(latents.mean(dim=(0, 2, 3, 4)))
         vae.latents_std.copy_(latents.std(dim=(0, 2, 3, 4)))
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vidgen.io.files import atomic_write
 from vidgen.nn.autoencoder import VideoAutoencoder
+from vidgen.nn.pixels import from_uint8
 from vidgen.systems.base import Geometry
 from vidgen.world.render import render
 from vidgen.world.scene import sample_scene
@@ -33,8 +34,10 @@ def cached_latents(
     geometry: Geometry,
     device: torch.device,
     say: Callable[[str], None],
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Latents of the training scenes 0 … num−1 → `num c t h w` in bfloat16, on the CPU."""
+    """Latents of the training scenes 0 … num−1 → `num c t h w` in bfloat16, on the CPU; `dtype`
+    is the encoder's while it makes them."""
     shards = []
     for first in range(0, num, SHARD):
         path = folder / f"{level}-{first:08d}.safetensors"
@@ -42,7 +45,7 @@ def cached_latents(
             seeds = range(first, first + SHARD)
             latents = torch.cat(
                 [
-                    encode_scenes(seeds[i : i + CHUNK], vae, level, geometry, device)
+                    encode_scenes(seeds[i : i + CHUNK], vae, level, geometry, device, dtype)
                     for i in range(0, SHARD, CHUNK)
                 ]
             )
@@ -56,7 +59,12 @@ def cached_latents(
 
 @torch.no_grad()
 def encode_scenes(
-    seeds: range, vae: VideoAutoencoder, level: str, geometry: Geometry, device: torch.device
+    seeds: range,
+    vae: VideoAutoencoder,
+    level: str,
+    geometry: Geometry,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Latents of the keyframes of these scenes, `b c t h w`, float32, on the CPU."""
     scenes = [sample_scene(seed, level=level) for seed in seeds]
@@ -67,5 +75,6 @@ def encode_scenes(
         width=geometry.width,
         device=str(device),
     )
-    frames = rearrange(made.frames.float() / 127.5 - 1, "b t h w c -> b c t h w")
-    return vae.encode(frames.to(device)).float().cpu()
+    frames = from_uint8(rearrange(made.frames, "b t h w c -> b c t h w"))
+    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        return vae.encode(frames.to(device)).float().cpu()
