@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from vidgen.errors import InputError
 from vidgen.nn.attention import SelfAttention
 from vidgen.nn.pixels import from_uint8
-from vidgen.nn.pixels import from_uint8
 from vidgen.world.vocabulary import BASIC, FULL
 
 SHIPPED = Path(__file__).parent / "judges"  # a folder for each level of the world
