@@ -251,6 +251,16 @@ def test_a_device_that_is_not_there(run, latents):
         refused(run(*words, "--device", "cuda", "-o", "x.mp4"), Exit.USAGE, "CUDA")
 
 
+def test_a_video_where_records_are_read(run, tmp_path):
+    assert run("generate", "ball", "-o", "a.mp4").code == 0
+    ran = run("decode", "a.mp4", "-o", "x.mp4")
+    refused(ran, Exit.BAD_INPUT, "a.mp4: is a video", "vidgen encode-video a.mp4")
+
+
+def test_an_option_is_called_by_its_first_name(run):
+    refused(run("generate", "ball", "--num-inference-steps", "0"), Exit.USAGE, "--steps 0: must be")
+
+
 # --- outputs --------------------------------------------------------------------------------------
 
 

@@ -113,3 +113,8 @@ def test_a_folder_of_pictures_a_record_can_be_written_again(run):
     for flag in ([], ["-f"]):
         assert run("generate", "ball", "cube", *flag, "-o", "{id}/").code == 0
     assert run("generate", "ball", "cube", "-o", "{id}/").code == Exit.USAGE
+
+
+def test_prompts_without_quotes(run, weights):
+    ran = run("generate", "a", "red", "ball", "-o", "x.mp4")
+    assert (ran.code, "quotes make one of several words" in ran.err) == (Exit.USAGE, True)

@@ -70,15 +70,17 @@ def generate(
     no_cache: NoCache = False,
     dry_run: DryRun = False,
 ) -> None:
-    from vidgen.cli.runner import print_text, write_records
+    from vidgen.cli.runner import check_count, print_text, write_records
     from vidgen.systems.base import ModelFolder
 
     video = not dry_run and video_output.check(out)
     found = rows.gather(prompts or [], input, negative=negative)
     seeds = check_seeds(seed, num_samples)
+    count = len(found) * (len(seeds) if seeds else num_samples)
+    quotes = "each argument is a prompt: quotes make one of several words" if prompts else None
+    check_count(out, count, single=video, why=quotes)
     folder = ModelFolder.find(model)
     check_prompts(found, folder, console)
-    count = len(found) * (len(seeds) if seeds else num_samples)
     if dry_run:
         from vidgen.stages import plan
 

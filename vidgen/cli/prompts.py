@@ -60,7 +60,9 @@ def _read(file: str) -> Iterator[dict[str, Any]]:
         if line.strip()
     ]
     if not lines:
-        raise InputError(f"{name}: no prompt in it", next='vidgen encode-text "a red ball bounces"')
+        raise InputError(
+            f"{name}: no prompt in it", next="a prompt a line, or prompts as arguments"
+        )
     seen: dict[str, int] = {}
     for n, line in lines:
         where = f"{name}: line {n}"

@@ -60,12 +60,19 @@ def run_stage(
 
 def open_inputs(inputs: Sequence[str] | None, *, takes: Kind | None = None) -> Iterator[Record]:
     """The records of all inputs, or of standard input. NoInput if that is a terminal."""
+    from vidgen.cli.media import content_of
     from vidgen.io.stream import read_inputs
 
     paths = list(inputs or ())
     if not paths or "-" in paths:
         require_stdin()
     records = read_inputs(paths)
+    for path in paths:
+        if Path(path).is_file() and content_of(path) == "video":
+            raise InputError(
+                f"{path}: is a video, and records are read here",
+                next=f"vidgen encode-video {path} makes latents of it, vidgen convert frames",
+            )
     if takes is not None:
         for path in paths:
             _check_kind(path, takes)
@@ -117,24 +124,39 @@ def check_names(
     one of them would get is taken, or one name has to do for several.
 
     check   what is asked of each name; default: `check_output`
-    single  whether a file holds one record only, as videos do; of NPZ this is known
+    single  as `check_count` takes it
     """
     from vidgen.io.log import redacted_id
     from vidgen.io.pattern import is_pattern, path_of
-    from vidgen.io.stream import several_in_npz
 
     ids = list(ids)
+    check_count(out, len(ids), single=single)
     if is_pattern(out.output):
         for id in ids:
             name = redacted_id(id) if out.redact_prompt else id
             (check or check_output)(replace(out, output=path_of(out.output, name)))
+
+
+def check_count(
+    out: RecordOutput, count: int, *, single: bool = False, why: str | None = None
+) -> None:
+    """UsageError if one name has to do for several records that need a file each.
+
+    single  whether a file holds one record only, as videos do; of NPZ this is known
+    why     how there may be several where one was meant
+    """
+    from vidgen.io.pattern import is_pattern
+    from vidgen.io.stream import several_in_npz
+
+    if count < 2 or is_pattern(out.output):
         return
-    if len(ids) > 1 and single and out.output != "-":
+    if single and out.output != "-":
         raise UsageError(
-            f"{len(ids)} videos are asked for, and -o names one file, {out.output}",
+            f"{count} videos are asked for, and -o names one file, {out.output}",
+            why=why,
             next=f"{_with_id(out.output)} writes one file a record",
         )
-    if len(ids) > 1 and (out.npz or out.output.endswith(".npz")):
+    if out.npz or out.output.endswith(".npz"):
         raise several_in_npz()
 
 

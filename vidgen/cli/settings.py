@@ -121,7 +121,7 @@ def resolve_one(
 ) -> Setting:
     """The value of one parameter."""
     if param.name in given:
-        flag = max(param.opts, key=len)
+        flag = next((f for f in param.opts if f.startswith("--")), param.opts[0])
         where = flag if flag.startswith("-") else (param.metavar or param.name).upper()
         return _converted(command, param, given[param.name], f"{where} ", FLAG)
     if param.envvar and os.environ.get(str(param.envvar)):

@@ -54,7 +54,8 @@ class Entry:
 SYSTEMS: dict[str, Entry] = {
     e.name: e
     for e in (
-        Entry("world", "the shipped model", None, ("encode-text", "sample-keyframes", "decode"),
+        Entry("world", "the shipped model", None,
+              ("encode-text", "encode-video", "sample-keyframes", "decode"),
               "a small latent transformer, trained here on the procedural world"),
         Entry("snap-video", "Snap Video", "2402.14797", ("sample", "upsample"),
               "FIT transformers and input-scaled diffusion"),
