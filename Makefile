@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check man golden bench evaluate clean
+.PHONY: help demo test check man golden bench evaluate samples clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -47,6 +47,11 @@ evaluate: $(READY)  ## sample 512 test prompts to mp4, judge them, print the tab
 	$(BIN)/vidgen evaluate-world $(RUNS)/*.mp4 --prompts $(RUNS)/prompts.jsonl --ceiling 1024 \
 	    --failures $(RUNS)/failures.png --report $(RUNS)/report.json
 	mv $(RUNS)/report.json docs/evaluate-world.json
+
+samples: $(READY)  ## docs/samples.png: sixteen prompts, phrased in sixteen ways, seed 1, none left out
+	rm -rf runs/samples && mkdir -p runs/samples
+	$(BIN)/vidgen generate -i docs/samples.txt --seed 1 --batch-size 16 -q -o runs/samples/all.vgs
+	$(BIN)/vidgen contact-sheet runs/samples/all.vgs --columns 2 --scale 2 --force -o docs/samples.png
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo.mp4 demo.png

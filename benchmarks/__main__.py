@@ -18,6 +18,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "prompt-to-video": commands.prompt_to_video,
     "rendering": training.rendering,
     "training": training.training,
+    "sampling": training.sampling,
 }
 
 

@@ -3,8 +3,9 @@
 #
 #   benchmarks/gpu.sh [OUT]      results under OUT (default: runs/gpu)
 #
-# First the tests that need a device, then the shipped model's recipes, each resuming from its last
-# checkpoint, then the benchmark table. What is done already is skipped.
+# First the tests that need a device, then the judge and the model of the full world (preset base),
+# each resuming from its last checkpoint, what the judge says of it, and the benchmark table. What is
+# done already is skipped.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-runs/gpu}
@@ -27,21 +28,33 @@ PY
     [ "${PIPESTATUS[0]}" = 0 ] && touch "$out/tests.done"
 }
 
-# Minutes of training that each stage of the model gets in all; a stopped stage exits 75 and resumes.
-train() { # RECIPE MINUTES
-    local dir="$out/$1"
+# Minutes of training that each part gets in all; a stopped one exits 75 and resumes.
+run() { # NAME RECIPE MINUTES SETTINGS…
+    local name=$1 recipe=$2 minutes=$3
+    shift 3
+    local dir="$out/$name"
     [ -e "$dir/model/.done" ] && return 0
     [ "$(left)" -gt 45 ] || return 75
-    timeout --signal=TERM "$(($(left) - 20))" "$python" -m vidgen train "$1" --minutes "$2" \
-        --device cuda --out "$dir" "${@:3}" 2>&1 | tail -n 3
+    timeout --signal=TERM "$(($(left) - 20))" "$python" -m vidgen train "$recipe" "$@" \
+        --minutes "$minutes" --device cuda --out "$dir" 2>&1 | tail -n 3
     local code=${PIPESTATUS[0]}
     [ "$code" = 0 ] && touch "$dir/model/.done"
     return "$code"
 }
-train world-autoencoder 2.5 || exit $?
-train world-text 1 || exit $?
-train world-keyframes 5 --set "data.vae=$out/world-autoencoder/model" \
-    --set "data.text=$out/world-text/model" --set data.num=262144 --set "data.cache=$out/cache" || exit $?
+run judge-full world-judge 4 --preset full || exit $?
+run base-autoencoder world-autoencoder 5 --preset base || exit $?
+run base-text world-text 2 --preset base || exit $?
+run base-keyframes world-keyframes 12 --preset base --set "data.vae=$out/base-autoencoder/model" \
+    --set "data.text=$out/base-text/model" --set "data.cache=$out/cache" || exit $?
 
+# What the judge of the full world says of it, on test prompts.
+[ -e "$out/evaluate-full.json" ] || {
+    "$python" -m vidgen world --level full --split test --num 512 --rows > "$out/prompts.jsonl"
+    mkdir -p "$out/clips"
+    "$python" -m vidgen generate -i "$out/prompts.jsonl" --model "$out/base-keyframes/model" -q \
+        --batch-size 128 --force -o "$out/clips/{id}.mp4"
+    "$python" -m vidgen evaluate-world "$out"/clips/*.mp4 --prompts "$out/prompts.jsonl" -q \
+        --level full --judge "$out/judge-full/model" --report "$out/evaluate-full.json"
+}
 [ "$(left)" -gt 60 ] && "$python" -m benchmarks --json > "$out/bench.json"
 exit 0

@@ -112,6 +112,7 @@ class KeyframesTask(Task):
                     cached_latents(
                         folder, num, vae,
                         level=level, geometry=self.geometry, device=self.device, say=say,
+                        dtype=getattr(torch, self.recipe.dtype),
                     )
                 )  # fmt: skip
         self.latents = torch.cat(parts)
