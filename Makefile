@@ -39,14 +39,9 @@ golden: $(READY)  ## rewrite the expected files of the golden tests (keeps .old 
 bench: $(READY)  ## measure speed as ratios, side by side, and print the table
 	$(BIN)/python -m benchmarks
 
-RUNS := runs/evaluate
-evaluate: $(READY)  ## sample 512 test prompts to mp4, judge them, print the table, write docs/evaluate-world.json
-	rm -rf $(RUNS) && mkdir -p $(RUNS)
-	$(BIN)/vidgen world --split test --num 512 --rows > $(RUNS)/prompts.jsonl
-	$(BIN)/vidgen generate -i $(RUNS)/prompts.jsonl --batch-size 32 -o '$(RUNS)/{id}.mp4' -q
-	$(BIN)/vidgen evaluate-world $(RUNS)/*.mp4 --prompts $(RUNS)/prompts.jsonl --ceiling 1024 \
-	    --failures $(RUNS)/failures.png --report $(RUNS)/report.json
-	mv $(RUNS)/report.json docs/evaluate-world.json
+evaluate: $(READY)  ## sample 832 clips to mp4, judge them, print the tables, write docs/evaluate-*.json
+	benchmarks/evaluate.sh runs/evaluate
+	cp runs/evaluate/evaluate-*.json docs/
 
 samples: $(READY)  ## docs/samples.png: sixteen prompts, phrased in sixteen ways, seed 1, none left out
 	rm -rf runs/samples && mkdir -p runs/samples

@@ -34,6 +34,7 @@ def report(**changes: Any) -> dict[str, Any]:
         "clips": 512,
         "level": "basic",
         "judge": {"name": "basic", "sha256": "ab" * 32},
+        "models": [{"name": "world/transformer", "sha256": "cd" * 32}],
         "ceiling": shares(256, shape=255, color=256, motion=256, all=255),
         "floor": shares(8192, shape=2730, color=1024, motion=1170, all=12),
         "scores": shares(512, shape=512, color=492, motion=422, all=410),

@@ -1,0 +1,115 @@
+"""How `vidgen evaluate-world` looks at clips: verdicts, and the shares they add up to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vidgen.cli.console import Console
+from vidgen.cli.evaluate_world_rows import Row, row_for
+from vidgen.cli.sources import records_of
+from vidgen.errors import InputError
+
+if TYPE_CHECKING:
+    from vidgen.metrics.judge import Verdict, WorldJudge
+
+BATCH = 32
+
+
+@dataclass
+class Judged:
+    """The clips of a run, judged."""
+
+    ids: list[str]
+    rows: list[Row]
+    verdicts: list[Verdict]
+    models: set[tuple[str, str]]  # name and SHA-256 of what sampled them, as their logs say
+    thumbnails: list[Any]  # five frames each, uint8 arrays `5 h w 3`
+
+
+def clips(paths: Sequence[str]) -> Iterator[Any]:
+    for record in records_of(paths, "evaluate-world"):
+        if "frames" not in record:
+            raise InputError(
+                f"record `{record.id}` holds {record.kind}, and the judge looks at frames",
+                next="put `vidgen decode` in front of it",
+            )
+        yield record
+
+
+def look(
+    network: WorldJudge, records: Iterator[Any], rows: dict[str, Row] | None, console: Console
+) -> Judged:
+    """Judge every clip, a batch at a time; only five small frames of each are kept."""
+    import torch
+
+    from vidgen.metrics.judge import prepared
+
+    done = Judged([], [], [], set(), [])
+    waiting: list[Any] = []
+
+    def flush() -> None:
+        if waiting:
+            done.verdicts.extend(network.judge(torch.stack(waiting)))
+            waiting.clear()
+            console.step(len(done.verdicts), len(done.ids), "clip")
+
+    for record in records:
+        done.rows.append(row_for(record, rows, network.config.level))
+        done.ids.append(record.id)
+        done.models |= {
+            (entry["model"]["name"], entry["model"]["sha256"])
+            for entry in record.log
+            if entry.get("tool") == "sample-keyframes" and "model" in entry
+        }
+        try:
+            clip = prepared(torch.from_numpy(record.numpy("frames").copy()))
+        except InputError as error:
+            raise InputError(f"record `{record.id}`: {error.what}", why=error.why) from None
+        done.thumbnails.append(clip.numpy())
+        waiting.append(clip)
+        if len(waiting) == BATCH:
+            flush()
+    flush()
+    if not done.ids:
+        raise InputError("no clips to judge")
+    if rows is not None and (unused := set(rows) - set(done.ids)):
+        console.warn(f"{len(unused)} prompts have no clip: {', '.join(sorted(unused)[:3])}")
+    return done
+
+
+def evaluate(network: WorldJudge, judged: Judged, ceiling: int, console: Console) -> dict[str, Any]:
+    """All shares, and the marks they come from."""
+    from vidgen.metrics.rendered import judge_rendered
+    from vidgen.metrics.world_accuracy import confusion, mark, shuffled, spread, tally
+    from vidgen.world.scene import HELD_OUT
+
+    counted = network.config.level == "full"
+    asked = [row.asked for row in judged.rows]
+    marks = [mark(v, a, counted=counted) for v, a in zip(judged.verdicts, asked, strict=True)]
+    unseen = [
+        any((t.get("shape"), t.get("color"), t.get("motion")) in HELD_OUT for t in a.objects)
+        for a in asked
+    ]
+    tried = None
+    if ceiling:
+        console.note(f"trying the judge on {ceiling} rendered clips")
+        tried = tally(judge_rendered(network, ceiling))
+
+    def part(wanted: bool) -> dict[str, Any] | None:
+        chosen = [m for m, u in zip(marks, unseen, strict=True) if u is wanted]
+        return tally(chosen) if any(unseen) and chosen else None
+
+    return {
+        "clips": len(marks),
+        "level": network.config.level,
+        "ceiling": tried,
+        "floor": shuffled(judged.verdicts, asked, counted=counted),
+        "scores": tally(marks),
+        "unseen": part(True),
+        "seen": part(False),
+        "places": spread([row.prompt for row in judged.rows], judged.verdicts),
+        "confusion": confusion(marks),
+        "marks": marks,
+    }

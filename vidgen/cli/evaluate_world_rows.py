@@ -1,0 +1,90 @@
+"""What `vidgen evaluate-world` holds each clip to: its prompt, or a row of a file."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vidgen.errors import InputError
+
+if TYPE_CHECKING:
+    from vidgen.metrics.world_accuracy import Asked
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a clip is held to."""
+
+    prompt: str
+    asked: Asked
+
+
+def read_rows(path: str) -> dict[str, Row]:
+    """id → row of a JSONL file."""
+    rows: dict[str, Row] = {}
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read", why=str(error)) from None
+    for n, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            value = jsonlib.loads(line)
+        except ValueError as error:
+            raise InputError(f"{path}: line {n}: not JSON", why=str(error)) from None
+        if not isinstance(value, dict) or not isinstance(value.get("prompt"), str):
+            raise InputError(f"{path}: line {n}: is not an object with `prompt`")
+        if not isinstance(value.get("id"), str):
+            raise InputError(f"{path}: line {n}: has no `id`, so no clip is known to be its own")
+        rows[value["id"]] = row_of(value["prompt"], value.get("factors"), f"{path}: line {n}")
+    return rows
+
+
+def row_of(prompt: str, factors: Any, where: str) -> Row:
+    """What a prompt asks, or the factors beside it. InputError for factors that are none."""
+    from vidgen.metrics.world_accuracy import Asked
+    from vidgen.world.reading import read_prompt
+    from vidgen.world.scene import FACTORS_FULL
+
+    reading = read_prompt(prompt)
+    if factors is None:
+        asked = Asked.of_factors(reading.factors())
+    else:
+        if not isinstance(factors, dict) or any(
+            v not in FACTORS_FULL.get(k, ()) for k, v in factors.items()
+        ):
+            raise InputError(f"{where}: `factors` are not factors of the world: {factors}")
+        asked = Asked.of_factors(factors)
+    known = tuple(r for r in reading.relations if max(r[0], r[2]) < len(asked.objects))
+    return Row(prompt, Asked(asked.objects, asked.ground, asked.camera, known))
+
+
+def row_for(record: Any, rows: dict[str, Row] | None, level: str) -> Row:
+    if rows is not None:
+        # Sampling adds `-s` and the seed to the id of the prompt.
+        found = rows.get(record.id) or rows.get(record.id.rpartition("-s")[0])
+        if found is None:
+            raise InputError(f"clip `{record.id}`: no row of --prompts has its id")
+    else:
+        prompt = record.attrs.get("prompt")
+        if not isinstance(prompt, str):
+            raise InputError(
+                f"clip `{record.id}` does not know its prompt",
+                next="--prompts rows.jsonl says what each clip is to show",
+            )
+        found = row_of(prompt, record.attrs.get("factors"), f"clip `{record.id}`")
+    if beyond := found.asked.beyond(level):
+        raise InputError(
+            f"clip `{record.id}` asks for {beyond[0]}, which the {level} world does not have",
+            next="--level full" if level == "basic" else None,
+        )
+    if level == "basic" and len(found.asked.objects) > 1:
+        raise InputError(
+            f"clip `{record.id}` asks for {len(found.asked.objects)} objects",
+            why="the basic world has one",
+            next="--level full",
+        )
+    return found
