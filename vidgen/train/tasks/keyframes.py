@@ -24,6 +24,7 @@ from vidgen.errors import UsageError
 from vidgen.io.image import contact_sheet, write_png
 from vidgen.nn.autoencoder import VideoAutoencoder
 from vidgen.nn.dit import DiTConfig, VideoDiT
+from vidgen.nn.pixels import to_uint8
 from vidgen.nn.text import TextTower
 from vidgen.systems import save, world
 from vidgen.systems.base import Geometry, ModelFolder, Sampler
@@ -234,7 +235,7 @@ class KeyframesTask(Task):
         denoise = guidance.cfg(denoise, uncond, self.sampler.guidance_scale)
         for step in SOLVERS[self.sampler.solver](denoise, z, schedule, cond, noise):
             z = step.z
-        frames = ((vae.decode(z).float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+        frames = to_uint8(vae.decode(z))
         clips = [f.permute(1, 2, 3, 0).cpu().numpy() for f in frames]
         write_png(path, contact_sheet(clips, prompts, columns=2))
 
