@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from json_schema import faults
 
 from vidgen.cli.evaluate_world import SCHEMAS
+from vidgen.cli.evaluate_world_look import _samplers
+from vidgen.cli.evaluate_world_rows import read_rows, row_id, row_of
+from vidgen.errors import InputError
+from vidgen.io.record import Record
+from vidgen.io.stream import write_stream
+from vidgen.metrics.judge import SHIPPED
 
 NUM = 16
 FIVE = ("--frames", "5", "--fps", "2")
@@ -58,14 +66,13 @@ def test_videos_are_judged_too(vidgen) -> None:
     words = ("--split", "test", "--num", "4", *FIVE, "--size", "128x80")
     assert vidgen("world", *words, "-o", "{id}.mp4").code == 0
     paths = sorted(str(p) for p in Path().glob("*.mp4"))
-    vidgen("world", "--split", "test", "--num", "4", "--rows")
     ran = vidgen("evaluate-world", *paths, "--ceiling", "0", "--min", "all=0.75")
     assert ran.code == 0, ran.err
     assert b"all" in ran.out
 
 
-def test_a_missed_minimum_is_exit_4(vidgen, clips) -> None:
-    ran = vidgen("world", "--set", "color=red", *FIVE, "-o", "red.vgs")
+def test_a_missed_minimum_is_exit_4(vidgen) -> None:
+    vidgen("world", "--set", "color=red", *FIVE, "-o", "red.vgs")
     Path("rows.jsonl").write_text(
         json.dumps({"id": "world-00000000", "prompt": "a blue ball", "factors": {"color": "blue"}})
     )
@@ -87,6 +94,9 @@ def test_a_missed_minimum_is_exit_4(vidgen, clips) -> None:
         (["--min", "relation=0.5"], 2, "no clip's prompt says anything of it"),
         (["--prompts", "none.jsonl"], 3, "none.jsonl: cannot be read"),
         (["--judge", "nowhere"], 2, "no judge in nowhere"),
+        (["--report", "-"], 2, "is not one file"),
+        (["--report", "{id}.json"], 2, "is not one file"),
+        (["--report", "a.json", "--failures", "a.json"], 2, "is named twice"),
     ],
 )
 def test_mistakes(vidgen, clips, words, code, said) -> None:
@@ -107,3 +117,100 @@ def test_what_the_basic_world_does_not_have(vidgen) -> None:
     ran = vidgen("evaluate-world", "ring.vgs", "--ceiling", "0")
     assert ran.code == 3
     assert "shape ring, which the basic world does not have" in ran.err
+
+
+def record(path: str, frames: np.ndarray, prompt: str = "a red ball") -> str:
+    write_stream([Record.make("frames", "clip", {"frames": frames}, {"prompt": prompt})], path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        np.zeros((5, 8, 8, 4), np.uint8),
+        np.zeros((5, 8, 8), np.uint8),
+        np.zeros((5, 0, 8, 3), np.uint8),
+        np.full((5, 8, 8, 3), np.nan, np.float32),
+    ],
+    ids=["rgba", "gray", "no rows", "float"],
+)
+def test_what_is_no_clip(vidgen, frames) -> None:
+    ran = vidgen("evaluate-world", record("odd.vgs", frames), "--ceiling", "0")
+    assert ran.code == 3
+    assert "not uint8 [T, H, W, 3]" in ran.err
+
+
+def test_a_video_of_one_pixel_is_judged(vidgen) -> None:
+    path = record("pixel.vgs", np.zeros((5, 1, 1, 3), np.uint8))
+    assert vidgen("evaluate-world", path, "--ceiling", "0").code == 0
+
+
+def test_prompts_that_ask_for_nothing_are_not_right(vidgen) -> None:
+    path = record("empty.vgs", np.zeros((5, 8, 8, 3), np.uint8), prompt="")
+    ran = vidgen("evaluate-world", path, "--ceiling", "0")
+    assert ran.code == 3
+    assert "no prompt asks for anything" in ran.err
+
+
+@pytest.mark.parametrize(
+    "config, weights",
+    [
+        ("[]", None), ('"judge"', None), ("{}", None),
+        ('{"_class_name": "WorldJudge", "heads": 0}', None),
+        ('{"_class_name": "WorldJudge", "level": "moon"}', None),
+        ('{"_class_name": "WorldJudge", "eyes": 2}', None),
+        (None, b""), (None, b"no weights at all"), (None, b"\xff" * 64),
+    ],
+)  # fmt: skip
+def test_what_is_no_judge(vidgen, config, weights) -> None:
+    record("clip.vgs", np.zeros((5, 8, 8, 3), np.uint8))
+    folder = Path(shutil.copytree(SHIPPED / "basic", "judge"))
+    if config is not None:
+        (folder / "config.json").write_text(config)
+    if weights is not None:
+        (folder / "model.safetensors").write_bytes(weights)
+    ran = vidgen("evaluate-world", "clip.vgs", "--ceiling", "0", "--judge", "judge")
+    assert ran.code == 3, ran.err
+    assert "judge" in ran.err
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("[" * 100_000, "line 1: not JSON"),
+        ('{"id": "a", "prompt": "a ball"}\n' * 2, "line 2: id `a` is that of a line before"),
+        ('{"prompt": "a ball"}', "line 1: has no `id`"),
+    ],
+    ids=["deep", "twice", "no id"],
+)
+def test_rows_that_are_none(tmp_path, text, said) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(text)
+    with pytest.raises(InputError, match=said):
+        read_rows(str(path))
+
+
+def test_rows_are_parted_by_line_feeds_alone(tmp_path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"id": "a", "prompt": "a\u2028ball"}\n', encoding="utf-8-sig")
+    assert read_rows(str(path))["a"].prompt == "a\u2028ball"
+
+
+def test_a_clip_belongs_to_the_row_of_its_id_with_or_without_a_seed() -> None:
+    rows = {name: row_of("a ball", None, "") for name in ("ball", "cube-s3")}
+    assert row_id("ball", rows) == "ball"
+    assert row_id("ball-s12", rows) == "ball"
+    assert row_id("cube-s3", rows) == "cube-s3"
+    assert row_id("ball-sand", rows) is None
+
+
+def test_relations_are_left_out_where_an_object_of_theirs_is() -> None:
+    said = "a red ball and a blue cube, the red ball is to the left of the blue cube"
+    assert row_of(said, None, "").asked.relations == ((0, "to the left of", 1),)
+    assert row_of(said, {"shape": "ball"}, "").asked.relations == ()
+
+
+def test_logs_of_anybody_name_no_model() -> None:
+    good = {"tool": "sample-keyframes", "model": {"name": "world", "sha256": "ab"}}
+    odd = [{"tool": "sample-keyframes", "model": m} for m in ("world", {"name": 1}, None, [])]
+    assert list(_samplers([*odd, good, {"tool": "decode"}])) == [("world", "ab")]

@@ -24,7 +24,8 @@ def judge(tmp_path: Path) -> Path:
     """A tiny judge that has learned nothing."""
     config = JudgeConfig(widths=(8, 8), dim=24, depth=1, heads=2)
     folder = tmp_path / "judge"
-    save.write_component(folder, config.to_dict(), WorldJudge(config), filename="model.safetensors")
+    named = {"_class_name": "WorldJudge"} | config.to_dict()
+    save.write_component(folder, named, WorldJudge(config), filename="model.safetensors")
     return folder
 
 

@@ -111,6 +111,31 @@ def test_no_clip_meets_its_own_prompt_when_shuffled() -> None:
     assert shuffled([verdict(seen(**BALL))], asked[:1], counted=False) is None
 
 
+def test_the_floor_of_prompts_with_several_samples_is_that_of_other_prompts() -> None:
+    """Forty prompts of eight colors, eight samples of each in a row: chance is about one in eight,
+    though seven of eight neighbors are of the same prompt."""
+    colors = [LEVELS["full"]["color"][(i // 8) % 8] for i in range(320)]
+    floor = shuffled(
+        [verdict(seen(**{**BALL, "color": color})) for color in colors],
+        [Asked(({"color": color},)) for color in colors],
+        counted=False,
+    )
+    assert floor is not None
+    assert floor["color"]["share"] == pytest.approx(39 / 319, abs=0.03)
+
+
+def test_what_asks_for_nothing_is_neither_right_nor_wrong() -> None:
+    marks = [mark(verdict(seen(**BALL)), Asked(), counted=True)]
+    assert tally(marks) == {}
+    marks.append(mark(verdict(seen(**BALL)), Asked((CUBE,)), counted=True))
+    assert (tally(marks)["all"]["right"], tally(marks)["all"]["of"]) == (0, 1)
+
+
+def test_objects_are_counted_only_where_some_are_asked_for() -> None:
+    one = mark(verdict(seen(**BALL)), Asked((), "sand"), counted=True)
+    assert one.pairs == (("ground", "sand", "sand"),)
+
+
 def test_spread_counts_places_of_prompts_with_several_clips() -> None:
     found = spread(["a", "a", "a", "b"], [verdict(seen(x, **BALL)) for x in (0.1, 0.1, 0.9, 0.5)])
     assert found == {"prompts": 1, "clips": 3, "places": 2, "share": pytest.approx(2 / 3)}

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from vidgen.errors import UsageError
 from vidgen.nn.autoencoder import VideoAutoencoder
 from vidgen.nn.pixels import from_uint8
 from vidgen.stages.base import Compute
@@ -184,3 +185,12 @@ def test_a_contradiction_puts_the_wrong_color_first():
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_shipped_recipes_are_read(name):
     load_recipe(name)
+
+
+@pytest.mark.parametrize(
+    "model, data, said",
+    [({"level": "moon"}, {}, "model.level is `moon`"), ({}, {"full": 0.5}, "data.full is 0.5")],
+)
+def test_a_judge_of_what_it_has_no_names_for_is_refused(model, data, said) -> None:
+    with pytest.raises(UsageError, match=said):
+        make_task(recipe("judge", model, data))

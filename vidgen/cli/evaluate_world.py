@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as jsonlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from vidgen.cli import schemas
 from vidgen.cli.console import Console
@@ -17,9 +17,6 @@ from vidgen.cli.runner import print_json, print_text, require_stdin
 from vidgen.cli.schemas import NUMBER, SHA256, TEXT, WHOLE, array, obj, or_null
 from vidgen.errors import Exit, ThresholdError, UsageError
 from vidgen.io.files import atomic_write
-
-if TYPE_CHECKING:
-    pass
 
 PAGE = Page(
     name="evaluate-world",
@@ -49,8 +46,9 @@ the prompt's words. Clips that know their factors already (rendered ones) are he
     ],
     notes={
         "FACTORS": """\
-shape, color, motion (of every object), ground, camera; relation (left, right, front, behind) and
-count where a prompt names several objects; all = everything that the prompt asks for.""",
+shape, color, motion (of every object), ground, camera; relation (left, right, front, behind) where
+a prompt names several objects; count of the objects in the full world; all = everything that the
+prompt asks for. Of a prompt that asks for nothing, nothing is counted.""",
     },
     see_also=["vidgen-world(1)", "vidgen-generate(1)"],
 )  # fmt: skip
@@ -138,14 +136,12 @@ def evaluate_world(
     paths = inputs or ["-"]
     if "-" in paths:
         require_stdin()
-    for path in filter(None, (failures, report)):
-        from vidgen.io.files import check_writable
-
-        check_writable(path)
+    check_files(failures, report)
     rows = read_rows(prompts) if prompts else None
     folder = find_judge(judge, level)
 
     from vidgen.cli.evaluate_world_look import clips, evaluate, look
+    from vidgen.io.weights import sha256
     from vidgen.metrics.judge import load_judge
     from vidgen.stages.base import Compute
 
@@ -157,9 +153,9 @@ def evaluate_world(
             f"{folder}: judges the {network.config.level} world, not the {level} one",
             next=f"--level {network.config.level}",
         )
-    judged = look(network, clips(paths), rows, console)
+    judged = look(network, clips(paths), rows, console, thumbnails=failures is not None)
     found = evaluate(network, judged, ceiling, console)
-    found["judge"] = {"name": folder.name, "sha256": _sha256(folder)}
+    found["judge"] = {"name": folder.name, "sha256": sha256(folder / "model.safetensors")}
     found["models"] = [{"name": n, "sha256": h} for n, h in sorted(judged.models)]
     if failures is not None:
         write_failures(failures, judged, found["marks"], console)
@@ -172,6 +168,19 @@ def evaluate_world(
     else:
         print_text(as_table(found))
     return require(least, found["scores"])
+
+
+def check_files(failures: str | None, report: str | None) -> None:
+    """UsageError for what can't be written, before the work."""
+    from vidgen.io.files import check_writable
+    from vidgen.io.pattern import is_pattern
+
+    for path in filter(None, (failures, report)):
+        if path == "-" or is_pattern(path):
+            raise UsageError(f"{path}: is not one file", next="--json prints the report")
+        check_writable(path)
+    if report is not None and failures == report:
+        raise UsageError(f"{report}: is named twice, by --failures and --report")
 
 
 def thresholds(words: Sequence[str]) -> dict[str, float]:
@@ -225,9 +234,3 @@ def require(least: dict[str, float], scores: dict[str, Any]) -> Exit:
                 f" less than the {100 * share:.1f} % of --min"
             )
     return Exit.DONE
-
-
-def _sha256(folder: Path) -> str:
-    import hashlib
-
-    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()

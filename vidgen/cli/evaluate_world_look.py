@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vidgen.cli.console import Console
-from vidgen.cli.evaluate_world_rows import Row, row_for
+from vidgen.cli.evaluate_world_rows import Row, row_for, row_id
 from vidgen.cli.sources import records_of
 from vidgen.errors import InputError
 
@@ -25,7 +25,7 @@ class Judged:
     rows: list[Row]
     verdicts: list[Verdict]
     models: set[tuple[str, str]]  # name and SHA-256 of what sampled them, as their logs say
-    thumbnails: list[Any]  # five frames each, uint8 arrays `5 h w 3`
+    thumbnails: list[Any]  # five frames each, uint8 arrays `5 h w 3`; none unless wanted
 
 
 def clips(paths: Sequence[str]) -> Iterator[Any]:
@@ -39,9 +39,14 @@ def clips(paths: Sequence[str]) -> Iterator[Any]:
 
 
 def look(
-    network: WorldJudge, records: Iterator[Any], rows: dict[str, Row] | None, console: Console
+    network: WorldJudge,
+    records: Iterator[Any],
+    rows: dict[str, Row] | None,
+    console: Console,
+    *,
+    thumbnails: bool,
 ) -> Judged:
-    """Judge every clip, a batch at a time; only five small frames of each are kept."""
+    """Judge every clip, a batch at a time; of its pixels nothing is kept but `thumbnails`."""
     import torch
 
     from vidgen.metrics.judge import prepared
@@ -58,25 +63,38 @@ def look(
     for record in records:
         done.rows.append(row_for(record, rows, network.config.level))
         done.ids.append(record.id)
-        done.models |= {
-            (entry["model"]["name"], entry["model"]["sha256"])
-            for entry in record.log
-            if entry.get("tool") == "sample-keyframes" and "model" in entry
-        }
+        done.models.update(_samplers(record.log))
         try:
             clip = prepared(torch.from_numpy(record.numpy("frames").copy()))
         except InputError as error:
             raise InputError(f"record `{record.id}`: {error.what}", why=error.why) from None
-        done.thumbnails.append(clip.numpy())
+        if thumbnails:
+            done.thumbnails.append(clip.numpy())
         waiting.append(clip)
         if len(waiting) == BATCH:
             flush()
     flush()
     if not done.ids:
         raise InputError("no clips to judge")
-    if rows is not None and (unused := set(rows) - set(done.ids)):
+    if not any(_asks(row.asked) for row in done.rows):
+        raise InputError("no prompt asks for anything that the world has")
+    if rows is not None and (unused := set(rows) - {row_id(id, rows) for id in done.ids}):
         console.warn(f"{len(unused)} prompts have no clip: {', '.join(sorted(unused)[:3])}")
     return done
+
+
+def _asks(asked: Any) -> bool:
+    return bool(asked.objects or asked.ground or asked.camera)
+
+
+def _samplers(log: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Name and SHA-256 of the models that sampled, as a log has them, which may be anybody's."""
+    for entry in log:
+        model = entry.get("model") if entry.get("tool") == "sample-keyframes" else None
+        if isinstance(model, dict):
+            name, digest = model.get("name"), model.get("sha256")
+            if isinstance(name, str) and isinstance(digest, str):
+                yield name, digest
 
 
 def evaluate(network: WorldJudge, judged: Judged, ceiling: int, console: Console) -> dict[str, Any]:
@@ -98,7 +116,7 @@ def evaluate(network: WorldJudge, judged: Judged, ceiling: int, console: Console
         tried = tally(judge_rendered(network, ceiling))
 
     def part(wanted: bool) -> dict[str, Any] | None:
-        chosen = [m for m, u in zip(marks, unseen, strict=True) if u is wanted]
+        chosen = [m for m, u in zip(marks, unseen, strict=True) if u is wanted and m.pairs]
         return tally(chosen) if any(unseen) and chosen else None
 
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ def read_rows(path: str) -> dict[str, Row]:
     """id → row of a JSONL file."""
     rows: dict[str, Row] = {}
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read", why=str(error)) from None
     for n, line in enumerate(lines, 1):
@@ -33,12 +34,14 @@ def read_rows(path: str) -> dict[str, Row]:
             continue
         try:
             value = jsonlib.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{path}: line {n}: not JSON", why=str(error)) from None
         if not isinstance(value, dict) or not isinstance(value.get("prompt"), str):
             raise InputError(f"{path}: line {n}: is not an object with `prompt`")
         if not isinstance(value.get("id"), str):
             raise InputError(f"{path}: line {n}: has no `id`, so no clip is known to be its own")
+        if value["id"] in rows:
+            raise InputError(f"{path}: line {n}: id `{value['id']}` is that of a line before")
         rows[value["id"]] = row_of(value["prompt"], value.get("factors"), f"{path}: line {n}")
     return rows
 
@@ -58,16 +61,24 @@ def row_of(prompt: str, factors: Any, where: str) -> Row:
         ):
             raise InputError(f"{where}: `factors` are not factors of the world: {factors}")
         asked = Asked.of_factors(factors)
-    known = tuple(r for r in reading.relations if max(r[0], r[2]) < len(asked.objects))
+    # Objects of which nothing is said are left out, and then the numbers mean others.
+    whole = len(asked.objects) == len(reading.objects)
+    known = reading.relations if whole else ()
     return Row(prompt, Asked(asked.objects, asked.ground, asked.camera, known))
 
 
+def row_id(clip: str, rows: dict[str, Row]) -> str | None:
+    """Which row is a clip's own: sampling adds `-s` and the seed to the id of the prompt."""
+    return next((id for id in (clip, re.sub(r"-s\d+$", "", clip)) if id in rows), None)
+
+
 def row_for(record: Any, rows: dict[str, Row] | None, level: str) -> Row:
+    """What the clip is held to. InputError if nothing says it, or the world doesn't have it."""
     if rows is not None:
-        # Sampling adds `-s` and the seed to the id of the prompt.
-        found = rows.get(record.id) or rows.get(record.id.rpartition("-s")[0])
-        if found is None:
+        id = row_id(record.id, rows)
+        if id is None:
             raise InputError(f"clip `{record.id}`: no row of --prompts has its id")
+        found = rows[id]
     else:
         prompt = record.attrs.get("prompt")
         if not isinstance(prompt, str):

@@ -18,6 +18,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from vidgen.errors import InputError
+from vidgen.io.weights import load_safetensors
 from vidgen.nn.attention import SelfAttention
 from vidgen.nn.pixels import from_uint8
 from vidgen.world.vocabulary import BASIC, FULL
@@ -207,7 +208,11 @@ def normalized(frames: Tensor) -> Tensor:
 
 def prepared(frames: Tensor) -> Tensor:
     """Any clip, uint8 `t h w 3` → what the judge looks at: five frames, first and last among them,
-    of 40 × 64, anti-aliased. Raises InputError for fewer than five frames: motion needs them."""
+    of 40 × 64, anti-aliased; another aspect is squeezed. Raises InputError for what is no such clip
+    and for fewer than five frames: motion needs them."""
+    if frames.dtype != torch.uint8 or frames.shape[3:] != (3,) or not all(frames.shape[1:]):
+        said = f"{str(frames.dtype).removeprefix('torch.')} {list(frames.shape)}"
+        raise InputError(f"frames are {said}, not uint8 [T, H, W, 3]")
     if len(frames) < FRAMES:
         raise InputError(
             f"{len(frames)} frames, and the judge looks at {FRAMES}",
@@ -223,13 +228,13 @@ def prepared(frames: Tensor) -> Tensor:
 def load_judge(folder: Path, device: str | torch.device = "cpu") -> WorldJudge:
     """The judge in a folder of `config.json` and safetensors weights. InputError if it is not
     one."""
-    from safetensors.torch import load_file
-
+    state = load_safetensors(folder / "model.safetensors")
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        known = {k: v for k, v in config.items() if k in JudgeConfig.__dataclass_fields__}
-        judge = WorldJudge(JudgeConfig(**known))
-        judge.load_state_dict(load_file(folder / "model.safetensors"))
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        if not isinstance(config, dict) or config.pop("_class_name", None) != "WorldJudge":
+            raise ValueError("its config.json is not that of a WorldJudge")
+        judge = WorldJudge(JudgeConfig(**config))
+        judge.load_state_dict(state)
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, ArithmeticError) as error:
         raise InputError(f"{folder}: not a judge", why=str(error).splitlines()[0]) from None
     return judge.float().eval().requires_grad_(False).to(device)

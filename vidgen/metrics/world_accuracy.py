@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
+from random import Random
 from typing import Any
 
 from vidgen.metrics.intervals import Share
@@ -70,7 +71,7 @@ class Mark:
 
 def mark(verdict: Verdict, asked: Asked, *, counted: bool) -> Mark:
     """Compare. Objects are paired so that most factors agree; `counted`: there must be as many
-    objects as were asked for."""
+    objects as were asked for, if any were."""
     seen = _paired(verdict.objects, asked.objects)
     pairs = [
         (name, said, thing.said(name) if thing else NOTHING)
@@ -85,7 +86,7 @@ def mark(verdict: Verdict, asked: Asked, *, counted: bool) -> Mark:
         a, b = seen[i], seen[j]
         holds = a is not None and b is not None and _holds(a, words, b)
         pairs.append(("relation", words, words if holds else f"not {words}"))
-    if counted:
+    if counted and asked.objects:
         pairs.append(("count", str(len(asked.objects)), str(len(verdict.objects))))
     return Mark(tuple(pairs), all(a == b for _, a, b in pairs))
 
@@ -113,17 +114,18 @@ def _holds(a: Seen, words: str, b: Seen) -> bool:
 
 
 def tally(marks: Sequence[Mark]) -> dict[str, Any]:
-    """Shares by factor and of all at once."""
+    """Shares by factor, and of all at once among the clips of which anything was asked."""
     right: Counter[str] = Counter()
     of: Counter[str] = Counter()
     for one in marks:
         for name, said, seen in one.pairs:
             of[name] += 1
             right[name] += said == seen
-    names = [n for n in (*FACTORS, "relation", "count") if of[n]]
-    return {n: Share(right[n], of[n]).to_dict() for n in names} | {
-        "all": Share(sum(m.everything for m in marks), len(marks)).to_dict()
-    }
+        if one.pairs:
+            of["all"] += 1
+            right["all"] += one.everything
+    names = [n for n in (*FACTORS, "relation", "count", "all") if of[n]]
+    return {n: Share(right[n], of[n]).to_dict() for n in names}
 
 
 def confusion(marks: Sequence[Mark]) -> dict[str, dict[str, dict[str, int]]]:
@@ -141,18 +143,19 @@ def confusion(marks: Sequence[Mark]) -> dict[str, dict[str, dict[str, int]]]:
 def shuffled(
     verdicts: Sequence[Verdict], asked: Sequence[Asked], *, counted: bool, rounds: int = 16
 ) -> dict[str, Any] | None:
-    """The same clips against each other's prompts: what accuracy is worth nothing. Each clip
-    meets `rounds` prompts of other clips; None for fewer than two clips."""
+    """The same clips against each other's prompts: what accuracy is worth nothing. Each clip meets
+    the prompts of `rounds` other clips, drawn at random but the same every time: neighbors are
+    often samples of one prompt. None for fewer than two clips. Marks of one clip are no independent
+    trials: the intervals are too narrow."""
     n = len(verdicts)
     if n < 2:
         return None
-    rounds = min(rounds, n - 1)
-    shifts = [1 + k * (n - 1) // rounds for k in range(rounds)]
+    draw = Random(0)
     return tally(
         [
             mark(verdict, asked[(i + shift) % n], counted=counted)
-            for shift in shifts
             for i, verdict in enumerate(verdicts)
+            for shift in draw.sample(range(1, n), min(rounds, n - 1))
         ]
     )
 

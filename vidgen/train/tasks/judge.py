@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from vidgen.errors import UsageError
 from vidgen.metrics import judge
 from vidgen.metrics.judge import HEIGHT, STRIDE, WIDTH, JudgeConfig, WorldJudge
 from vidgen.metrics.world_accuracy import Asked, mark, tally
@@ -54,6 +55,17 @@ class JudgeTask(Task):
         super().__init__(*args, **kwargs)
         self.config = section(JudgeConfig, self.recipe.model, where="model")
         self.data = section(Data, self.recipe.data, where="data")
+        if self.config.level not in judge.LEVELS:
+            raise UsageError(
+                f"recipe: model.level is `{self.config.level}`",
+                next=f"one of: {', '.join(judge.LEVELS)}",
+            )
+        if self.config.level == "basic" and self.data.full:
+            raise UsageError(
+                f"recipe: data.full is {self.data.full:g}, and model.level basic",
+                why="a judge of the basic world has no names for what the full one shows",
+                next="--set model.level=full",
+            )
 
     def build(self) -> dict[str, torch.nn.Module]:
         return {"judge": WorldJudge(self.config).to(memory_format=torch.channels_last)}  # type: ignore[call-overload]
