@@ -9,6 +9,8 @@ import pytest
 from made_report import report, run_folder
 from safetensors.torch import load_file
 
+from vidgen.cli.models_card import read_report, read_run
+from vidgen.errors import InputError
 from vidgen.systems.base import ModelFolder
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -172,3 +174,22 @@ def test_mistakes_are_told(vidgen, files, tiny_model, words, code, said) -> None
 def test_options_of_the_card_are_the_cards_alone(vidgen, files, words) -> None:
     ran = vidgen("models", "list", *words)
     assert ran.code == 2 and "is for `vidgen models card`, not for list" in ran.err
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, json.dumps(report(clips=1)).replace("0.625", "1" * 400)]
+)
+def test_numbers_and_depths_that_python_cannot_hold(tmp_path, text) -> None:
+    path = tmp_path / "report.json"
+    path.write_text(text)
+    with pytest.raises(InputError):
+        read_report(str(path))
+
+
+@pytest.mark.parametrize("seconds", ["soon", None, [1]])
+def test_a_run_that_does_not_tell_its_time(tmp_path, seconds) -> None:
+    folder = run_folder(tmp_path / "run")
+    (folder / "metrics.jsonl").write_text(
+        json.dumps({"samples": 64, "loss": 0.5, "seconds": seconds})
+    )
+    assert read_run(folder).seconds == 0

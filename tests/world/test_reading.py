@@ -256,6 +256,12 @@ def test_any_heap_of_words_can_be_read():
     assert set(reading.factors()) <= set(labels(sample_scene(0)))
 
 
+def test_long_texts_can_be_read():
+    assert read_prompt("red and " * 1200).objects  # more than Python calls itself
+    assert read_prompt("qzx" * 30_000).unknown  # tried against all that is a letter away: 200 GB
+    assert len(read_prompt("a red ball and " * 3000).objects) == 3000
+
+
 def test_reading_imports_no_torch():
     code = "import sys, vidgen.world.reading; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

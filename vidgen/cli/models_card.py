@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json as jsonlib
-import math
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -54,7 +54,8 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        return max((float(row["seconds"]) for row in self.steps if "seconds" in row), default=0.0)
+        told: Iterator[Any] = (row.get("seconds") for row in self.steps)
+        return max((float(x) for x in told if _is_number(x)), default=0.0)
 
     @property
     def device(self) -> str | None:
@@ -166,7 +167,8 @@ def _wrong_in_confusion(table: dict[str, Any]) -> str | None:
 
 
 def _is_number(x: Any) -> bool:
-    return isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x)
+    number = isinstance(x, int | float) and not isinstance(x, bool)
+    return number and abs(x) <= sys.float_info.max
 
 
 def read_run(folder: Path) -> Run:
@@ -194,7 +196,7 @@ def _row(line: str) -> dict[str, Any] | None:
     """A line of metrics; None for one that a crash cut."""
     try:
         row = jsonlib.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     whole = isinstance(row, dict) and _is_number(row.get("samples"))
     return row if whole else None
@@ -203,5 +205,5 @@ def _row(line: str) -> dict[str, Any] | None:
 def _json(path: str) -> Any:
     try:
         return jsonlib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read", why=str(error).splitlines()[0]) from None

@@ -130,7 +130,7 @@ def _match(
             continue
         if all(
             word in _readings(token, lexicon, typos)
-            for word, token in zip(phrase[1:], tokens[i + 1 :], strict=False)
+            for word, token in zip(phrase[1:], tokens[i + 1 : i + len(phrase)], strict=True)
         ):
             if "filmed" in usable:
                 usable["camera"] = usable.pop("filmed")

@@ -326,14 +326,17 @@ class _Reader:
 
     def _is_worn(self, i: int) -> bool:
         """Whether a color that stands before no noun is that of the object."""
-        if i == 0:
+        while i > 0:
+            before = self.pieces[i - 1]
+            after = self.pieces[i + 1] if i + 1 < len(self.pieces) else Piece("")
+            if "floor" in after or "ground" in after:
+                return False
+            listed = "and" in before or BREAK in before  # "red and blue": as the first is
+            if not (listed and i > 1 and "color" in self.pieces[i - 2]):
+                break
+            i -= 2
+        else:
             return True
-        before = self.pieces[i - 1]
-        after = self.pieces[i + 1] if i + 1 < len(self.pieces) else Piece("")
-        if "floor" in after or "ground" in after:
-            return False
-        if ("and" in before or BREAK in before) and i > 1 and "color" in self.pieces[i - 2]:
-            return self._is_worn(i - 2)
         if BREAK in before and (BREAK in after or not after.text):  # "ball, red, …"
             return True
         kinds = ("is", "in", "shape", "thing", "new", "the", "color")

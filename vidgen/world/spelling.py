@@ -33,7 +33,7 @@ def corrections(word: str, known: frozenset[str]) -> tuple[str, ...]:
     another. Empty for a word that is English in its own right."""
     if inflected := _inflected(word, known):
         return inflected
-    if word in OWN or len(word) < LEAST - 1:
+    if word in OWN or not LEAST - 1 <= len(word) <= 1 + max(map(len, known), default=0):
         return ()
     near = {w for w in _one_letter_away(word) & known if len(w) >= LEAST}
     alike = {w for w in near if w[0] == word[0]}
