@@ -138,6 +138,16 @@ def test_budget_may_grow_but_nothing_else_may_change(recipe, tmp_path):
     assert "steps" not in said
 
 
+def test_a_run_from_before_a_setting_was_there_goes_on(recipe, tmp_path):
+    """What a newer version has added to recipes has its default in an older run."""
+    train(recipe("steps=4"), tmp_path, device="cpu")
+    path = checkpoint.checkpoints(tmp_path)[-1] / "state.json"
+    state = json.loads(path.read_text())
+    del state["recipe"]["optim"]["muon_kernels"]
+    path.write_text(json.dumps(state))
+    assert train(recipe("steps=6"), tmp_path, device="cpu").step == 6
+
+
 def test_one_process_a_folder(recipe, tmp_path):
     """The callback of a running training starts another in the same folder."""
     refused = []

@@ -29,13 +29,14 @@ each factor, and for everything at once, with Wilson intervals of 95 %.
 
 The judge was trained on rendered clips alone, roughened by blur, compression, noise and light,
 never on generated ones. Each report begins with two scales: the ceiling is what the judge says of
-freshly rendered clips, whose truth is known, sent through the same video encoder; the floor is
+freshly rendered clips, whose truth is known, written as H.264 and read back; the floor is
 what the clips score against each other's prompts. A share near the ceiling can't be told from
 perfect; a share near the floor is chance.
 
 Prompts are those that the clips carry, or rows of --prompts: objects with `id` and `prompt`, and
 if wanted `factors`, as `vidgen world --rows` writes them, which are then believed instead of
-the prompt's words. Clips that know their factors already (rendered ones) are held to them.""",
+the prompt's words. Clips that know their factors already are held to them:
+rendered ones, and those generated from rows with `factors`.""",
     reads="frames records, videos or folders of pictures from IN",
     writes="a table, or JSON, to standard output",
     examples=[

@@ -27,7 +27,7 @@ from vidgen.errors import InputError, UsageError
 from vidgen.train.distributed import full, like
 from vidgen.train.ema import Ema, named_buffers, named_parameters
 from vidgen.train.optim import Optimizer
-from vidgen.train.recipe import BUDGET_KEYS, Recipe, differences
+from vidgen.train.recipe import BUDGET_KEYS, Recipe, differences, section
 from vidgen.train.task import Modules, trainable
 
 SCHEMA = "vidgen.checkpoint/1"
@@ -136,7 +136,8 @@ def resume_from(out: Path, resume: str, recipe: Recipe) -> Path | None:
 
 def check_recipe(out: Path, state: Mapping[str, Any], recipe: Recipe) -> None:
     """Refuse to go on from a checkpoint of another recipe; budget keys may differ."""
-    changed = differences(state["recipe"], recipe.to_dict(), ignore=BUDGET_KEYS)
+    old = section(Recipe, state["recipe"], where="").to_dict()  # with defaults that came later
+    changed = differences(old, recipe.to_dict(), ignore=BUDGET_KEYS)
     if not changed:
         return
     listed = "; ".join(

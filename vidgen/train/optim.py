@@ -117,6 +117,12 @@ class Optimizer:
                     weight_decay=config.muon_weight_decay, nesterov=True,
                 )
             )  # fmt: skip
+        if any(hasattr(p, "full_tensor") for p in kernels.values()):
+            raise UsageError(
+                "recipe: optim.muon_kernels with parallel fsdp",
+                why="it is not written for sharded kernels",
+                next="set parallel=ddp, or optim.muon_kernels=[]",
+            )
         if kernels:
             self._parts.append(
                 KernelMuon(list(kernels.values()), config.muon_lr, config.muon_momentum)

@@ -42,7 +42,7 @@ class Data:
     """Rendered clips."""
 
     full: float = 0.0  # share of clips of the full world; the others are of the basic one
-    large: float = 0.15  # share rendered at twice the size and shrunk
+    large: float = 0.15  # share of batches rendered at twice the size and shrunk
     rough: float = 0.85  # share that is roughened
 
 

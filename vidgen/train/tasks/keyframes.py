@@ -74,6 +74,12 @@ class KeyframesTask(Task):
         self.config = section(DiTConfig, self.recipe.model, where="model")
         self.data = section(Data, self.recipe.data, where="data")
         self.weights = section(Loss, self.recipe.loss, where="loss")
+        if self.data.level == "full" and self.data.num_full:
+            raise UsageError(
+                "recipe: data.num_full beside data.level full",
+                why="both would be the same clips",
+                next="set data.num alone",
+            )
         meaning = self.weights.prediction
         self.prediction = PREDICTIONS[meaning]()
         self.sampler = Sampler(meaning, "linear_flow", "euler", 20, 2.5, shift=3.0)
