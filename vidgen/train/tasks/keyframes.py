@@ -82,7 +82,7 @@ class KeyframesTask(Task):
             )
         meaning = self.weights.prediction
         self.prediction = PREDICTIONS[meaning]()
-        self.sampler = Sampler(meaning, "linear_flow", "euler", 20, 2.5, shift=3.0)
+        self.sampler = Sampler(meaning, "linear_flow", "dpmpp_2m", 8, 2.5, shift=3.0)
         self.vae_folder = ModelFolder(Path(self.data.vae))
         self.text_folder = ModelFolder(Path(self.data.text))
         self.geometry = Geometry(
