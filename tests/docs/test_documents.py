@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -54,8 +55,7 @@ def test_the_readme_runs(tmp_path: Path) -> None:
     folder = tmp_path / "here"
     (folder / "out").mkdir(parents=True)
     for name in ("world-autoencoder", "world-text", "world-keyframes"):  # as if trained
-        (folder / "runs" / name).mkdir(parents=True)
-        (folder / "runs" / name / "model").symlink_to(SHIPPED / "world")
+        shutil.copytree(SHIPPED / "world", folder / "runs" / name / "model")
     lines = readme_lines()
     assert len(lines) > 10
     for line in lines:
