@@ -81,6 +81,13 @@ def test_factors_are_fixed_in_every_clip(vidgen) -> None:
         assert factors["camera"] == "zooms in"
 
 
+def test_objects_and_events_are_counted_as_set(vidgen) -> None:
+    words = ("--level", "full", "--num", "3", "--set", "objects=1", "--set", "events=2")
+    for clip in clips(vidgen, *words):
+        assert clip.attrs["factors"]["shape_2"] == "none"
+        assert len(clip.attrs["events"]) == 2
+
+
 def test_fewer_frames_are_the_beginning_of_the_same_clip(vidgen) -> None:
     (short,) = clips(vidgen, "--seed", "3", "--fps", "8", "--frames", "2")
     (whole,) = clips(vidgen, "--seed", "3", "--fps", "8", "--frames", "9")
@@ -152,6 +159,7 @@ def test_dry_run_tells_how_much_it_would_be(vidgen, tmp_path) -> None:
         ("--set shape=", "is not FACTOR=VALUE"),
         ("--set shape=dodecahedron", "no world factor shape = `dodecahedron`"),
         ("--set weight=1", "no world factor weight"),
+        ("--set objects=4", "--set objects=4: objects are 1, 2 or 3"),
         ("--set shape=cube --set shape=ball", "shape is cube already"),
         ("--num 0", "--num 0: must be at least 1"),
         ("--num 3 --seed 0-9", "one of them says how many"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from vidgen.metrics.judge import LEVELS, Seen, Verdict
@@ -14,6 +16,9 @@ from vidgen.metrics.world_accuracy import (
     spread,
     tally,
 )
+from vidgen.world.captions import caption
+from vidgen.world.reading import read_prompt
+from vidgen.world.scene import sample_scene
 
 
 def seen(x: float = 0.5, log_depth: float = 1.0, **factors: str) -> Seen:
@@ -22,7 +27,8 @@ def seen(x: float = 0.5, log_depth: float = 1.0, **factors: str) -> Seen:
         name: {v: float(v == factors[name]) for v in LEVELS["full"][name]}
         for name in ("shape", "color", "motion")
     }
-    return Seen(x, 0.5, log_depth, 0.9, odds)
+    # Halfway it is elsewhere: relations are about the start.
+    return Seen(1 - x, 0.5, x, log_depth, 0.9, odds)
 
 
 def verdict(*objects: Seen, ground: str = "sand", camera: str = "still") -> Verdict:
@@ -139,3 +145,12 @@ def test_objects_are_counted_only_where_some_are_asked_for() -> None:
 def test_spread_counts_places_of_prompts_with_several_clips() -> None:
     found = spread(["a", "a", "a", "b"], [verdict(seen(x, **BALL)) for x in (0.1, 0.1, 0.9, 0.5)])
     assert found == {"prompts": 1, "clips": 3, "places": 2, "share": pytest.approx(2 / 3)}
+
+
+def test_a_scene_asks_what_its_canonical_caption_says() -> None:
+    for seed in range(40):
+        scene = sample_scene(seed, level="full", num_events=1)
+        said = read_prompt(caption(scene))
+        asked = Asked.of_scene(scene)
+        assert asked.relations == said.relations
+        assert asked == replace(Asked.of_factors(said.factors()), relations=said.relations)

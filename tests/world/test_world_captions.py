@@ -34,7 +34,8 @@ def test_canonical_captions_of_several_objects_and_events():
     given |= {"ground": "sand", "camera": "still"}
     two = sample_scene(1, level="full", factors=given)
     assert caption(two) == (
-        "a red ball moves left and a blue cube spins on sand ground, the camera is still"
+        "a red ball moves left and a blue cube spins, the red ball is to the left of the blue "
+        "cube, on sand ground, the camera is still"
     )
     three = sample_scene(1, level="full", factors=given, num_objects=3)
     assert re.fullmatch(r"a red ball moves left, a blue cube spins and an? .+", caption(three))

@@ -187,3 +187,9 @@ def test_given_camera_poses_are_used():
     for times, poses in (([], []), ([0.0], c2w), ([1.0, 1.0], c2w)):
         with pytest.raises(UsageError):
             with_poses(scene, times, poses)
+
+
+def test_held_out_combinations_are_drawn_from_any_seed_on_request():
+    scenes = [sample_scene(s, held_out=True) for s in range(600)]
+    drawn = {(t.shape, t.color, t.motion) for scene in scenes for t in scene.objects}
+    assert drawn & HELD_OUT

@@ -84,7 +84,8 @@ Level = Annotated[
 Set = Annotated[
     list[str] | None,
     option("--set", metavar="FACTOR=VALUE", settable=False, default="all drawn",
-           help="fix a factor, such as shape=cube; may be repeated"),
+           help="fix a factor, such as shape=cube, or objects=2, or events=1 (the things"
+           " that the first object does); may be repeated"),
 ]  # fmt: skip
 ClipSize = Annotated[
     Size,
@@ -109,6 +110,7 @@ Rows = Annotated[
            help="print the captions and factors as JSONL rows, and render nothing"),
 ]  # fmt: skip
 
+COUNTS = {"objects": "num_objects", "events": "num_events"}  # what --set counts
 USUAL_SIZE = Size(64, 40)
 
 # A clip lasts as long as the world's reference clip, or longer: frames are what is seen of it, so
@@ -132,10 +134,13 @@ class Clips:
         """The scene of a seed of the split."""
         from vidgen.world.scene import sample_scene
 
+        factors = {k: v for k, v in self.factors.items() if k not in COUNTS}
+        counts = {COUNTS[k]: int(v) for k, v in self.factors.items() if k in COUNTS}
         return sample_scene(
             seeds_of(self.split)[seed],
             level=self.level,
-            factors=self.factors,
+            factors=factors,
+            **counts,
             duration_s=max(DURATION_S, (self.num_frames - 1) / self.fps),
         )
 
@@ -279,6 +284,8 @@ def parse_factors(words: Iterable[str]) -> dict[str, str]:
         name, equals, value = (part.strip() for part in word.partition("="))
         if not (name and equals and value):
             raise UsageError(f"--set {word}: is not FACTOR=VALUE", next="--set shape=cube")
+        if name in COUNTS and value not in ("1", "2", "3"):
+            raise UsageError(f"--set {word}: {name} are 1, 2 or 3")
         if factors.setdefault(name, value) != value:
             raise UsageError(f"--set {word}: {name} is {factors[name]} already")
     return factors

@@ -3,7 +3,8 @@
 Convolutions read each of five frames; the frames' features are joined cell by cell, and attention
 lets every cell know of all others, so that a camera's motion can be told from an object's. As in
 CenterNet (Zhou et al. 2019), an object is a peak in a heat map, over its center halfway through
-the clip, and its factors are read off at the peak. Ground and camera belong to the whole picture.
+the clip, and its factors and where it was at the start are read off at the peak. Ground and camera
+belong to the whole picture.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from vidgen.world.vocabulary import BASIC, FULL
 
 SHIPPED = Path(__file__).parent / "judges"  # a folder for each level of the world
 FRAMES = 5
+TIMES = (0.0, 0.5, 1.0, 1.5, 2.0)  # seconds of the frames that it is trained on
 HEIGHT, WIDTH = 40, 64
 STRIDE = 4  # pixels from cell to cell
 OBJECT_FACTORS = ("shape", "color", "motion")
@@ -53,11 +55,13 @@ class JudgeConfig:
 @dataclass(frozen=True)
 class Seen:
     """One object: its place halfway through the clip (shares of the picture's width and height),
-    how far away it is (log meters), and for each factor the values' probabilities."""
+    where it is at the start (share of the width, log meters from the camera), as relations are said
+    of it, and for each factor the values' probabilities."""
 
     x: float
     y: float
-    log_depth: float
+    start_x: float
+    start_log_depth: float
     heat: float
     factors: dict[str, dict[str, float]]
 
@@ -126,13 +130,13 @@ class WorldJudge(nn.Module):
         self.norm = nn.LayerNorm(config.dim)
         self.heat = nn.Linear(config.dim, 1)
         nn.init.constant_(self.heat.bias, -4.0)  # almost every cell is empty
-        self.log_depth = nn.Linear(config.dim, 1)
+        self.start = nn.Linear(config.dim, 2)  # share of the width, log depth
         self.heads = nn.ModuleDict(
             {name: nn.Linear(config.dim, len(values)) for name, values in self.values.items()}
         )
 
     def forward(self, frames: Tensor) -> dict[str, Tensor]:
-        """heat, log_depth `b n`; shape, color, motion `b n values`; ground, camera `b values`;
+        """heat `b n`; start `b n 2`; shape, color, motion `b n values`; ground, camera `b values`;
         n = 160 cells, row by row."""
         b = len(frames)
         x = rearrange(frames, "b t c h w -> (b t) c h w").to(memory_format=torch.channels_last)
@@ -146,7 +150,7 @@ class WorldJudge(nn.Module):
         cells, clip = x[:, :-1], x[:, -1]
         return {
             "heat": self.heat(cells).squeeze(-1),
-            "log_depth": self.log_depth(cells).squeeze(-1),
+            "start": self.start(cells),
             **{name: self.heads[name](cells) for name in OBJECT_FACTORS},
             **{name: self.heads[name](clip) for name in CLIP_FACTORS},
         }
@@ -163,7 +167,7 @@ class WorldJudge(nn.Module):
             seen = [
                 Seen(
                     *_place(heat[i], cell),
-                    float(out["log_depth"][i, cell]),
+                    *out["start"][i, cell].tolist(),
                     float(heat[i, cell]),
                     {name: self._named(name, odds[name][i, cell]) for name in OBJECT_FACTORS},
                 )

@@ -9,29 +9,28 @@ import torch
 from torch import Tensor
 
 from vidgen.io.video import iter_frames, write_video
-from vidgen.metrics.judge import HEIGHT, WIDTH, WorldJudge, prepared
+from vidgen.metrics.judge import HEIGHT, TIMES, WIDTH, WorldJudge, prepared
 from vidgen.metrics.world_accuracy import Asked, Mark, mark
 from vidgen.world.render import render
-from vidgen.world.scene import TEST_SEEDS, labels, sample_scene
+from vidgen.world.scene import TEST_SEEDS, sample_scene
 
-TIMES = (0.0, 0.5, 1.0, 1.5, 2.0)
 BATCH = 32
 
 
 def judge_rendered(network: WorldJudge, num: int, *, compress: bool = True) -> list[Mark]:
-    """Marks of the first `num` scenes of the test split, rendered now; `compress`: written as
-    H.264 and read back, as clips that come as files were."""
+    """Marks of the first `num` scenes of the test split, one motion an object, rendered now;
+    `compress`: written as H.264 and read back, as clips that come as files were."""
     level, counted = network.config.level, network.config.level == "full"
     marks = []
     for first in range(0, num, BATCH):
         seeds = range(TEST_SEEDS.start + first, TEST_SEEDS.start + min(num, first + BATCH))
-        scenes = [sample_scene(seed, level=level) for seed in seeds]
+        scenes = [sample_scene(seed, level=level, num_events=1) for seed in seeds]
         frames = render(scenes, times=TIMES, height=HEIGHT, width=WIDTH).frames
         if compress:
             frames = torch.stack([compressed(clip) for clip in frames])
         verdicts = network.judge(frames)
         marks += [
-            mark(verdict, Asked.of_factors(labels(scene)), counted=counted)
+            mark(verdict, Asked.of_scene(scene), counted=counted)
             for verdict, scene in zip(verdicts, scenes, strict=True)
         ]
     return marks

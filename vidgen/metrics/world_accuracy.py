@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 from random import Random
 from typing import Any
@@ -22,6 +22,8 @@ from vidgen.metrics.judge import (
     Verdict,
     likeliest,
 )
+from vidgen.world.captions import relations
+from vidgen.world.scene import Scene, labels
 
 FACTORS = (*OBJECT_FACTORS, *CLIP_FACTORS)
 NOTHING = "nothing"  # seen where an object was asked for and none was found
@@ -48,6 +50,12 @@ class Asked:
             if said and "none" not in said.values():
                 objects.append(said)
         return cls(tuple(objects), factors.get("ground"), factors.get("camera"))
+
+    @classmethod
+    def of_scene(cls, scene: Scene) -> Asked:
+        """What the canonical caption of a scene says."""
+        asked = cls.of_factors(labels(scene))
+        return replace(asked, relations=tuple(relations(scene)[:1]))
 
     def beyond(self, level: str) -> list[str]:
         """What the world of this level does not have, as `factor value`."""
@@ -108,9 +116,9 @@ def _paired(found: Sequence[Seen], wanted: Sequence[Mapping[str, str]]) -> tuple
 def _holds(a: Seen, words: str, b: Seen) -> bool:
     if words in ("to the left of", "to the right of"):
         left, right = (a, b) if words == "to the left of" else (b, a)
-        return right.x - left.x > APART
+        return right.start_x - left.start_x > APART
     near, far = (a, b) if words == "in front of" else (b, a)
-    return far.log_depth > near.log_depth
+    return far.start_log_depth > near.start_log_depth
 
 
 def tally(marks: Sequence[Mark]) -> dict[str, Any]:

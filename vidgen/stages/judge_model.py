@@ -16,7 +16,7 @@ from vidgen.stages.encode_text import Prompt, encode_text
 from vidgen.stages.sample_keyframes import Choices, sample_keyframes
 from vidgen.systems.base import ModelFolder
 from vidgen.world.captions import caption
-from vidgen.world.scene import Scene, labels
+from vidgen.world.scene import Scene
 
 BATCH = 32
 
@@ -58,5 +58,5 @@ def judge_model(
         frames = prepared(record.torch("frames"))
         frames = compressed(frames) if compress else frames
         (verdict,) = judge.judge(torch.stack([frames]))
-        marks.append(mark(verdict, Asked.of_factors(labels(scene)), counted=counted))
+        marks.append(mark(verdict, Asked.of_scene(scene), counted=counted))
     return marks

@@ -88,10 +88,13 @@ def article(word: str) -> str:
 
 
 def caption(scene: Scene, rng: Draws | None = None) -> str:
-    """A caption of the scene: canonical and full, or worded by `rng`."""
+    """A caption of the scene: canonical and full, with the first of its relations, or worded by
+    `rng`."""
     if rng is None:
         camera = CAMERAS[scene.camera.camera].phrases[0]
         said = listed([_sentence(thing) for thing in scene.objects])
+        if related := relations(scene):
+            said += f", {_related(scene, related[0])},"
         return f"{said} on {scene.ground} ground, the camera {camera}"
     dice = _Dice(rng)
     return _joined(dice, *_parts(dice, scene))

@@ -5,7 +5,7 @@ A `Scene` is plain numbers. `motion` turns it into poses at given times, `render
 
 Splits, fixed for good: training scenes have seeds 0 … 2³¹−1, validation 2³¹ … 3·2³⁰−1, test
 3·2³⁰ … 2³²−1. The combinations in `HELD_OUT` are never drawn from a training or validation seed;
-test seeds draw them like any other, and `factors=` makes them on purpose.
+test seeds draw them like any other, and `factors=` or `held_out=` makes them on purpose.
 """
 
 from __future__ import annotations
@@ -86,6 +86,7 @@ def sample_scene(
     num_events: int | None = None,
     events: Sequence[tuple[float, float, str]] | None = None,
     duration_s: float = DURATION_S,
+    held_out: bool = False,
 ) -> Scene:
     """Draw the scene of a seed.
 
@@ -95,6 +96,7 @@ def sample_scene(
     num_events   things that the first object does one after another; drawn in the full world
     events       (start, end, motion) of the first object, instead of that
     duration_s   of the clip; motions are spread over it
+    held_out     draw the combinations in `HELD_OUT` too: always so for test seeds
 
     Raises `UsageError` for an unknown level, factor or value, and for events out of order.
     """
@@ -128,7 +130,7 @@ def sample_scene(
         else (num_objects or 1, num_events or 1),
         events=events,
         duration_s=duration_s,
-        barred=frozenset() if seed >= TEST_SEEDS.start else HELD_OUT,
+        barred=frozenset() if held_out or seed >= TEST_SEEDS.start else HELD_OUT,
     )
     camera, stage = draw.camera(rng, plan)
     things = draw.objects(rng, plan, camera, stage)

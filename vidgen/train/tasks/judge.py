@@ -19,7 +19,7 @@ from torch import Tensor
 
 from vidgen.errors import UsageError
 from vidgen.metrics import judge
-from vidgen.metrics.judge import HEIGHT, STRIDE, WIDTH, JudgeConfig, WorldJudge
+from vidgen.metrics.judge import HEIGHT, STRIDE, TIMES, WIDTH, JudgeConfig, WorldJudge
 from vidgen.metrics.world_accuracy import Asked, mark, tally
 from vidgen.systems.save import write_component
 from vidgen.train.recipe import section
@@ -28,9 +28,8 @@ from vidgen.train.tasks.roughen import roughened
 from vidgen.world import motion
 from vidgen.world.parts import Scene
 from vidgen.world.render import render
-from vidgen.world.scene import VALIDATION_SEEDS, labels, sample_scene
+from vidgen.world.scene import VALIDATION_SEEDS, sample_scene
 
-TIMES = (0.0, 0.5, 1.0, 1.5, 2.0)
 ROWS, COLUMNS = HEIGHT // STRIDE, WIDTH // STRIDE
 MOST = 3  # objects in a scene
 SPREAD = 0.8  # of an object's heat, in cells
@@ -44,6 +43,7 @@ class Data:
     full: float = 0.0  # share of clips of the full world; the others are of the basic one
     large: float = 0.15  # share of batches rendered at twice the size and shrunk
     rough: float = 0.85  # share that is roughened
+    start: str | None = None  # a folder that holds a judge: where its weights begin
 
 
 class JudgeTask(Task):
@@ -68,13 +68,20 @@ class JudgeTask(Task):
             )
 
     def build(self) -> dict[str, torch.nn.Module]:
-        return {"judge": WorldJudge(self.config).to(memory_format=torch.channels_last)}  # type: ignore[call-overload]
+        network = WorldJudge(self.config)
+        if self.data.start is not None:
+            network.load_state_dict(judge.load_judge(Path(self.data.start)).state_dict())
+        return {"judge": network.to(memory_format=torch.channels_last)}  # type: ignore[call-overload]
 
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
         draw = random.Random(f"{self.recipe.seed}/{step}/{rank}")
         first = BEGIN + step * self.recipe.batch_size
         scenes = [
-            sample_scene(first + row, level="full" if draw.random() < self.data.full else "basic")
+            sample_scene(
+                first + row,
+                level="full" if draw.random() < self.data.full else "basic",
+                held_out=True,  # a judge of combinations that no generator saw must know them
+            )
             for row in share(self.recipe.batch_size, rank, world)
         ]
         clips = self._rendered(scenes, 2 if draw.random() < self.data.large else 1)
@@ -90,32 +97,33 @@ class JudgeTask(Task):
         return frames if scale == 1 else torch.stack([judge.prepared(clip) for clip in frames])
 
     def _truth(self, scenes: list[Scene]) -> dict[str, Tensor]:
-        """Object by object, `b 3`: cell (−1 where there is none), log depth, factors; heat `b n`;
-        ground and camera `b`."""
+        """Object by object, `b 3`: cell (−1 where there is none) and factors, `b 3 2`: place across
+        and log depth at the start; heat `b n`; ground and camera `b`."""
         values = judge.LEVELS[self.config.level]
         cells = torch.full((len(scenes), MOST), -1)
-        depths = torch.zeros(len(scenes), MOST)
+        starts = torch.zeros(len(scenes), MOST, 2)
         factors = {name: torch.zeros_like(cells) for name in judge.OBJECT_FACTORS}
         heat = torch.zeros(len(scenes), ROWS, COLUMNS)
         grid = torch.stack(
             torch.meshgrid(torch.arange(ROWS) + 0.5, torch.arange(COLUMNS) + 0.5, indexing="ij")
         )
         for i, scene in enumerate(scenes):
-            path = motion.camera_path(scene.camera, [scene.duration_s / 2])
+            moments = [0.0, scene.duration_s / 2]
+            path = motion.camera_path(scene.camera, moments)
             for n, thing in enumerate(scene.objects):
-                center = motion.object_path(thing, [scene.duration_s / 2]).center
-                x, y, z = motion.project(path, center, WIDTH / HEIGHT)[0].tolist()
+                center = motion.object_path(thing, moments).center
+                (x0, _, z0), (x, y, _) = motion.project(path, center, WIDTH / HEIGHT).tolist()
                 row = min(max(y * ROWS, 0.0), ROWS - 1e-3)
                 column = min(max(x * COLUMNS, 0.0), COLUMNS - 1e-3)
                 cells[i, n] = int(row) * COLUMNS + int(column)
-                depths[i, n] = math.log(max(z, 0.1))
+                starts[i, n] = torch.tensor([min(max(x0, -1.0), 2.0), math.log(max(z0, 0.1))])
                 for name in judge.OBJECT_FACTORS:
                     factors[name][i, n] = values[name].index(getattr(thing, name))
                 away = (grid[0] - row).square() + (grid[1] - column).square()
                 heat[i] = torch.maximum(heat[i], (-away / (2 * SPREAD**2)).exp())
         return {
             "cells": cells,
-            "depths": depths,
+            "starts": starts,
             "heat": heat.flatten(1),
             **factors,
             "ground": torch.tensor([values["ground"].index(s.ground) for s in scenes]),
@@ -133,12 +141,10 @@ class JudgeTask(Task):
             "heat": F.binary_cross_entropy_with_logits(out["heat"], batch["heat"], reduction="sum")
             / len(at)
             * 0.2,
-            "depth": 0.5
-            * (out["log_depth"].gather(1, at) - batch["depths"])[there].square().mean(),
+            "start": 2 * (_at(out["start"], at) - batch["starts"])[there].square().mean(),
         }
         for name in judge.OBJECT_FACTORS:
-            logits = out[name].gather(1, at[..., None].expand(-1, -1, out[name].shape[-1]))
-            losses[name] = F.cross_entropy(logits[there], batch[name][there])
+            losses[name] = F.cross_entropy(_at(out[name], at)[there], batch[name][there])
         for name in judge.CLIP_FACTORS:
             losses[name] = F.cross_entropy(out[name], batch[name])
         return torch.stack(list(losses.values())).sum(), {k: v.detach() for k, v in losses.items()}
@@ -149,8 +155,8 @@ class JudgeTask(Task):
         network = cast(WorldJudge, modules["judge"])
         start = VALIDATION_SEEDS.start
         level = self.config.level
-        scenes = [sample_scene(s, level=level) for s in range(start, start + 512)]
-        wanted = [Asked.of_factors(labels(scene)) for scene in scenes]
+        scenes = [sample_scene(s, level=level, num_events=1) for s in range(start, start + 512)]
+        wanted = [Asked.of_scene(scene) for scene in scenes]
         clean = self._rendered(scenes, 1)
         scores: dict[str, float] = {}
         for kind, clips in (
@@ -179,3 +185,8 @@ class JudgeTask(Task):
         network = cast(WorldJudge, modules["judge"])
         config = {"_class_name": "WorldJudge"} | network.config.to_dict()
         write_component(folder, config, network, filename="model.safetensors")
+
+
+def _at(cells: Tensor, at: Tensor) -> Tensor:
+    """`b n k` and cell numbers `b m` → what those cells say, `b m k`."""
+    return cells.gather(1, at[..., None].expand(-1, -1, cells.shape[-1]))
