@@ -39,9 +39,9 @@ golden: $(READY)  ## rewrite the expected files of the golden tests (keeps .old 
 bench: $(READY)  ## measure speed as ratios, side by side, and print the table
 	$(BIN)/python -m benchmarks
 
-evaluate: $(READY)  ## sample 832 clips to mp4, judge them, print the tables, write docs/evaluate-*.json
+evaluate: $(READY)  ## sample 1,344 clips to mp4, judge them, print the tables, write docs/evaluate-*.json
 	benchmarks/evaluate.sh runs/evaluate
-	cp runs/evaluate/evaluate-*.json docs/
+	cp runs/evaluate/evaluate-*.json runs/evaluate/failures*.png docs/
 
 samples: $(READY)  ## docs/samples.png: sixteen prompts, phrased in sixteen ways, seed 1, none left out
 	rm -rf runs/samples && mkdir -p runs/samples

@@ -5,7 +5,9 @@
 #
 # Three sets, all of the test split, which nothing was trained or tuned on:
 #   test       512 captions as they are drawn
-#   unseen     the six combinations of shape, color and motion that no training clip has, 32 of each
+#   full       512 captions of the full world: one to three objects, their relation, one motion each
+#   unseen     the six combinations of shape, color and motion that no training clip has, 32 of each;
+#              rendered, too, to see what the judge says of the truth
 #   phrasings  docs/samples.txt: sixteen prompts in people's words, eight seeds each
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -13,14 +15,17 @@ out=${1:-runs/evaluate}
 model=${2:-world}
 vidgen=${VIDGEN:-.venv/bin/vidgen}
 rm -rf "$out"
-mkdir -p "$out"/{test,unseen,phrasings}
+mkdir -p "$out"/{test,full,unseen,rendered,phrasings}
 
 "$vidgen" world --split test --num 512 --rows > "$out/test.jsonl"
+"$vidgen" world --split test --num 512 --level full --set events=1 --rows > "$out/full.jsonl"
 
 seed=100000
 while read -r shape color motion; do
-    "$vidgen" world --split test --seed "$seed" --num 32 --rows \
-        --set "shape=$shape" --set "color=$color" --set "motion=$motion"
+    scenes=(--split test --seed "$seed" --num 32)
+    scenes+=(--set "shape=$shape" --set "color=$color" --set "motion=$motion")
+    "$vidgen" world "${scenes[@]}" --rows
+    "$vidgen" world "${scenes[@]}" --frames 5 --fps 2 -q -o "$out/rendered/{id}.mp4"
     seed=$((seed + 32))
 done > "$out/unseen.jsonl" <<'COMBINATIONS'
 cylinder purple spins
@@ -34,12 +39,21 @@ COMBINATIONS
 make() { "$vidgen" generate --model "$model" --batch-size 32 -q "$@"; }
 judge() { "$vidgen" evaluate-world -q "$@"; }
 make -i "$out/test.jsonl" -o "$out/test/{id}.mp4"
+make -i "$out/full.jsonl" -o "$out/full/{id}.mp4"
 make -i "$out/unseen.jsonl" -o "$out/unseen/{id}.mp4"
 make -i docs/samples.txt --num-samples 8 -o "$out/phrasings/{id}.mp4"
 
 echo "512 test captions"
 judge "$out"/test/*.mp4 --prompts "$out/test.jsonl" --ceiling 1024 \
     --failures "$out/failures.png" --report "$out/evaluate-world.json"
+echo
+echo "512 test captions of the full world"
+judge "$out"/full/*.mp4 --prompts "$out/full.jsonl" --level full --ceiling 1024 \
+    --failures "$out/failures-full.png" --report "$out/evaluate-full.json"
+echo
+echo "combinations never trained on, rendered"
+judge "$out"/rendered/*.mp4 --prompts "$out/unseen.jsonl" --ceiling 0 \
+    --report "$out/evaluate-unseen-rendered.json"
 echo
 echo "combinations never trained on"
 judge "$out"/unseen/*.mp4 --prompts "$out/unseen.jsonl" --ceiling 0 --report "$out/evaluate-unseen.json"

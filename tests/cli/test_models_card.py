@@ -71,6 +71,16 @@ def test_shares_have_intervals_ceiling_and_floor(card) -> None:
     assert "512 clips" in text and "`abababababab`" in text
 
 
+def test_further_reports_have_a_table_each(card) -> None:
+    Path("full world.json").write_text(json.dumps(report(level="full", clips=77)))
+    text = card("--report", "full world.json")
+    part = "## How often it is right: `full world`"
+    assert row(text, "motion", after=part)[1] == "82.4 %"
+    assert "77 clips of the full world" in text[text.index(part) :]
+    assert text.index("512 clips of the basic world") < text.index(part)
+    assert "shape: ball, cube, cylinder, cone, ring" in text
+
+
 def test_unseen_stand_beside_the_others(card) -> None:
     cells = row(card(), "all", after="## Combinations never trained on")
     assert cells[1] == "46.9 %" and cells[3] == "64"

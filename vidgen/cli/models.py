@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from vidgen.cli.console import Console, printable
 from vidgen.cli.evaluate_world import Judge
-from vidgen.cli.models_card import Curves, Failures, Report, Runs, card
+from vidgen.cli.models_card import Curves, Failures, Reports, Runs, card
 from vidgen.cli.models_find import components, describe, find, pick
 from vidgen.cli.models_promote import SCHEMAS as PROMOTED
 from vidgen.cli.models_promote import As, ModelsDir, Num, promote
@@ -137,7 +137,7 @@ def models(
     num: Num = 128,
     judge: Judge = None,
     models_dir: ModelsDir = None,
-    report: Report = None,
+    report: Reports = None,
     run: Runs = None,
     failures: Failures = None,
     curve: Curves = None,
@@ -165,7 +165,7 @@ def models(
         found = [pick(model, found)]
     described = [describe(folder) for folder in found]
     if action == "card":
-        card(described[0], out, report=report, runs=run or (), failures=failures,
+        card(described[0], out, reports=report or (), runs=run or (), failures=failures,
              curves=curve or ())  # fmt: skip
         return None
     if action == "verify":

@@ -15,10 +15,11 @@ from vidgen.cli.options import FileOutput, option
 from vidgen.cli.runner import check_output, print_text
 from vidgen.errors import InputError, UsageError
 
-Report = Annotated[
-    str | None,
+Reports = Annotated[
+    list[str] | None,
     option("--report", metavar="FILE", default="none", settable=False,
-           help="card: what `vidgen evaluate-world --json` printed of its clips"),
+           help="card: what `vidgen evaluate-world --json` printed of its clips; may be repeated,"
+           " and the first is the main one"),
 ]  # fmt: skip
 Runs = Annotated[
     list[str] | None,
@@ -75,7 +76,7 @@ def card(
     model: Mapping[str, Any],
     out: FileOutput,
     *,
-    report: str | None,
+    reports: Sequence[str],
     runs: Sequence[str],
     failures: str | None,
     curves: Sequence[str],
@@ -88,7 +89,7 @@ def card(
     if is_pattern(out.output):
         raise UsageError(f"{out.output}: a card is one file", next="-o README.md")
     check_output(out, binary=False)
-    if report is None:
+    if not reports:
         raise UsageError(
             "a card is written from a report",
             next="vidgen evaluate-world CLIPS --json > report.json, and --report report.json",
@@ -97,7 +98,8 @@ def card(
     pictures = Pictures(
         linked(failures, beside) if failures else None, [linked(c, beside) for c in curves]
     )
-    text = markdown(model, read_report(report), [read_run(Path(r)) for r in runs], pictures)
+    read = [(Path(path).stem, read_report(path)) for path in reports]
+    text = markdown(model, read, [read_run(Path(r)) for r in runs], pictures)
     if out.output == "-":
         print_text(text)
         return

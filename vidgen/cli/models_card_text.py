@@ -22,15 +22,21 @@ KINDS = 8  # of confusions
 
 
 def markdown(
-    model: Mapping[str, Any], report: Mapping[str, Any], runs: Sequence[Run], pictures: Pictures
+    model: Mapping[str, Any],
+    reports: Sequence[tuple[str, Mapping[str, Any]]],
+    runs: Sequence[Run],
+    pictures: Pictures,
 ) -> str:
-    """The card. The same facts give the same bytes."""
+    """The card. The same facts give the same bytes. `reports`: names and what they say; the first
+    is the one whose failures and limits are told."""
+    (_, report), *others = reports
     sections = [
         ("Intended use", [USE]),
         ("Parts", _parts(model)),
-        ("What it knows", _knows(report)),
+        ("What it knows", _knows([one for _, one in reports])),
         ("How it was trained", _training(runs, pictures.curves)),
         ("How often it is right", _accuracy(report)),
+        *((f"How often it is right: `{_cell(name)}`", _accuracy(one)) for name, one in others),
         ("Combinations never trained on", _unseen(report)),
         ("Diversity", _diversity(report)),
         ("What is taken for what", _confusions(report)),
@@ -77,14 +83,16 @@ def _parts(model: Mapping[str, Any]) -> Iterator[str]:
         yield "\n".join(lines)
 
 
-def _knows(report: Mapping[str, Any]) -> Iterator[str]:
+def _knows(reports: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """The words of the widest level of the world on which it was judged."""
     from vidgen.world.vocabulary import BASIC, FULL
 
-    words = {"basic": BASIC, "full": FULL}.get(str(report["level"]))
-    if words is None:
-        return
-    lines = [f"- {factor}: {', '.join(values)}" for factor, values in words.items()]
-    yield "\n".join([f"The {report['level']} world, and its synonyms:", "", *lines])
+    judged = {str(report["level"]) for report in reports}
+    for level, words in (("full", FULL), ("basic", BASIC)):
+        if level in judged:
+            lines = [f"- {factor}: {', '.join(values)}" for factor, values in words.items()]
+            yield "\n".join([f"The {level} world, and its synonyms:", "", *lines])
+            return
 
 
 # --- training -------------------------------------------------------------------------------------
@@ -141,9 +149,10 @@ def spaced(rows: Sequence[Any], most: int) -> list[Any]:
 def _accuracy(report: Mapping[str, Any]) -> Iterator[str]:
     judge = report["judge"]
     yield (
-        f"{report['clips']:,} clips, looked at by the judge `{_cell(judge['name'])}`"
-        f" (`{judge['sha256'][:12]}`), which sees pixels alone; intervals of 95 %. The ceiling is"
-        " what it says of rendered clips, the floor what clips score against each other's prompts."
+        f"{report['clips']:,} clips of the {report['level']} world, looked at by the judge"
+        f" `{_cell(judge['name'])}` (`{judge['sha256'][:12]}`), which sees pixels alone; intervals"
+        " of 95 %. The ceiling is what it says of rendered clips, the floor what clips score"
+        " against each other's prompts."
     )
     ceiling, floor = report["ceiling"] or {}, report["floor"] or {}
     rows = [
