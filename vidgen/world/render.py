@@ -22,6 +22,10 @@ from vidgen.world import shapes
 from vidgen.world.parts import Scene
 from vidgen.world.views import Bodies, Views, body_areas, cells, gather, shadow_areas
 
+# Raise it whenever pictures of the same seed change, by the scene or by the shading: what was made
+# of them and kept on disk is named for it.
+RENDERER = 1
+
 HORIZON = (0.74, 0.83, 0.93)
 ZENITH = (0.46, 0.67, 0.90)
 TILE = 0.8  # side of the ground's checks, meters

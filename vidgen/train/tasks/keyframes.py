@@ -28,9 +28,10 @@ from vidgen.nn.pixels import to_uint8
 from vidgen.nn.text import TextTower
 from vidgen.systems import save, world
 from vidgen.systems.base import Geometry, ModelFolder, Sampler
+from vidgen.train.distributed import World
 from vidgen.train.recipe import section
 from vidgen.train.task import Modules, Task, generator, share
-from vidgen.train.tasks.latents import cached_latents, encode_scenes
+from vidgen.train.tasks.latents import cache_folder, cached_latents, encode_scenes
 from vidgen.train.tasks.tokenizer import pad_id
 from vidgen.world.captions import caption
 from vidgen.world.scene import VALIDATION_SEEDS, sample_scene
@@ -108,8 +109,9 @@ class KeyframesTask(Task):
     def prepare(self, modules: Modules, say) -> None:
         vae = modules["vae"]
         assert isinstance(vae, VideoAutoencoder)
-        size = f"{self.data.num_frames}x{self.data.height}x{self.data.width}@{self.data.fps:g}"
-        folder = Path(self.data.cache) / self.vae_folder.latent_space.replace("@", "-") / size
+        dtype = getattr(torch, self.recipe.dtype)
+        space = self.vae_folder.latent_space
+        folder = cache_folder(Path(self.data.cache), space, self.geometry, dtype)
         self.clips = [(self.data.level, seed) for seed in range(self.data.num)]
         self.clips += [("full", seed) for seed in range(self.data.num_full)]
         parts = []
@@ -118,8 +120,8 @@ class KeyframesTask(Task):
                 parts.append(
                     cached_latents(
                         folder, num, vae,
-                        level=level, geometry=self.geometry, device=self.device, say=say,
-                        dtype=getattr(torch, self.recipe.dtype),
+                        level=level, geometry=self.geometry, say=say, dtype=dtype,
+                        world=World(self.rank, self.world, self.device),
                     )
                 )  # fmt: skip
         self.latents = torch.cat(parts)

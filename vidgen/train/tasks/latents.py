@@ -1,6 +1,6 @@
 """Clips rendered and encoded once, kept on disk: training then reads instead of rendering.
 
-Shards lie in a folder named for the latent space and the size they have, written whole or not at
+Shards lie in a folder named for everything that decides what is in them, written whole or not at
 all, and only the missing ones are made; a cache of more clips contains the cache of fewer.
 """
 
@@ -18,11 +18,20 @@ from vidgen.io.files import atomic_write
 from vidgen.nn.autoencoder import VideoAutoencoder
 from vidgen.nn.pixels import from_uint8
 from vidgen.systems.base import Geometry
-from vidgen.world.render import render
+from vidgen.train.distributed import World
+from vidgen.world.render import RENDERER, render
 from vidgen.world.scene import sample_scene
 
 SHARD = 1024
 CHUNK = 64
+
+
+def cache_folder(root: Path, latent_space: str, geometry: Geometry, dtype: torch.dtype) -> Path:
+    """Where latents lie: by their space, size, the encoder's dtype and the renderer."""
+    g = geometry
+    size = f"{g.num_frames}x{g.height}x{g.width}@{g.fps:g}"
+    encoder = str(dtype).removeprefix("torch.")
+    return root / latent_space.replace("@", "-") / f"{size}-{encoder}-r{RENDERER}"
 
 
 def cached_latents(
@@ -32,29 +41,37 @@ def cached_latents(
     *,
     level: str,
     geometry: Geometry,
-    device: torch.device,
+    world: World,
     say: Callable[[str], None],
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Latents of the training scenes 0 … num−1 → `num c t h w` in bfloat16, on the CPU; `dtype`
-    is the encoder's while it makes them."""
-    shards = []
-    for first in range(0, num, SHARD):
-        path = folder / f"{level}-{first:08d}.safetensors"
-        if not path.is_file():
-            seeds = range(first, first + SHARD)
-            latents = torch.cat(
-                [
-                    encode_scenes(seeds[i : i + CHUNK], vae, level, geometry, device, dtype)
-                    for i in range(0, SHARD, CHUNK)
-                ]
-            )
-            folder.mkdir(parents=True, exist_ok=True)
-            with atomic_write(path, force=True) as f:
-                f.write(save({"latents": latents.to(torch.bfloat16).contiguous()}))
-            say(f"rendered and encoded {first + SHARD} of {num} clips")
-        shards.append(load_file(path)["latents"])
-    return torch.cat(shards)[:num]
+    is the encoder's while it makes them. All processes of `world` call this, with a `folder` that
+    all of them see: each makes its part of the shards."""
+
+    def path(first: int) -> Path:
+        return folder / f"{level}-{first:08d}.safetensors"
+
+    def make(first: int) -> None:
+        seeds = range(first, first + SHARD)
+        latents = torch.cat(
+            [
+                encode_scenes(seeds[i : i + CHUNK], vae, level, geometry, world.device, dtype)
+                for i in range(0, SHARD, CHUNK)
+            ]
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path(first), force=True) as f:
+            f.write(save({"latents": latents.to(torch.bfloat16).contiguous()}))
+        say(f"rendered and encoded {first + SHARD} of {num} clips")
+
+    firsts = range(0, num, SHARD)
+    mine = [first for first in firsts[world.rank :: world.size] if not path(first).is_file()]
+    # They meet after every shard, so that nobody waits longer than the processes' time limit.
+    while world.agree(len(mine))[0]:
+        if mine:
+            make(mine.pop(0))
+    return torch.cat([load_file(path(first))["latents"] for first in firsts])[:num]
 
 
 @torch.no_grad()
