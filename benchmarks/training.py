@@ -14,7 +14,7 @@ from vidgen.diffusion.prediction import PREDICTIONS
 from vidgen.nn.dit import DiTConfig, VideoDiT
 from vidgen.stages.base import Compute
 from vidgen.stages.encode_text import Prompt, encode_text
-from vidgen.stages.sample_keyframes import sample_keyframes
+from vidgen.stages.sample_keyframes import Choices, sample_keyframes
 from vidgen.systems import world
 from vidgen.systems.base import ModelFolder
 from vidgen.train.optim import Optimizer
@@ -60,20 +60,28 @@ def training() -> list[Row]:
 
 
 def sampling() -> list[Row]:
-    """Keyframes of the shipped model as it samples by default, 16 prompts in one batch."""
+    """Keyframes of the shipped model as it samples by default: 16 prompts in one batch, and one
+    alone, with guidance and without, which is what a model distilled from guidance would take."""
     folder = ModelFolder.find()
     texts = list(encode_text([Prompt("a red ball bounces", id=f"p{i}") for i in range(16)], folder))
+    name = f"sample keyframes, {folder.sampler.solver}, {folder.sampler.num_inference_steps} steps"
     rows = []
     for device in devices():
         compute = Compute(str(device), batch_size=16)
 
-        def run(compute=compute):
-            list(sample_keyframes(iter(texts), folder, compute=compute))
+        def run(count=1, compute=compute, **choices):
+            list(sample_keyframes(iter(texts[:count]), folder, Choices(**choices), compute=compute))
 
-        rate = 16 / seconds(run, repeat=3)
-        steps = folder.sampler.num_inference_steps
-        name = f"{device}: sample keyframes, {folder.sampler.solver}, {steps} steps"
-        rows.append(Row(name, f"{rate:.1f} clips/s", "", None))
+        rate = 16 / seconds(lambda run=run: run(16), repeat=3)
+        guided = seconds(run, repeat=5)
+        plain = seconds(lambda run=run: run(guidance_scale=1.0), repeat=5)
+        rows += [
+            Row(f"{device}: {name}, 16 at once", f"{rate:.1f} clips/s", "", None),
+            Row(
+                f"{device}: {name}, one, with weights read; guidance off",
+                f"{guided:.2f} s", f"{plain:.2f} s", guided / plain,
+            ),
+        ]  # fmt: skip
     return rows
 
 
