@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks.common import machine
+from benchmarks.plot import Point, plot_lines
 from vidgen.metrics.judge import SHIPPED, load_judge
 from vidgen.metrics.world_accuracy import tally
 from vidgen.stages.base import Compute
@@ -28,7 +28,7 @@ from vidgen.world.scene import VALIDATION_SEEDS, sample_scene
 DOCS = Path(__file__).parent.parent / "docs"
 STEPS = (2, 3, 4, 6, 8, 12, 20)
 HEUN_STEPS = (2, 3, 4, 6, 10)  # two evaluations each, but for the last one
-COLORS = {"euler": "#1f5fa8", "dpmpp_2m": "#c8552b", "unipc": "#3c8d40", "heun": "#8a4fa3"}
+SOLVERS = ("euler", "dpmpp_2m", "unipc", "heun")
 SCALES = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
 
 
@@ -42,43 +42,19 @@ def measure(folder: ModelFolder, scenes: Sequence[Any], **choices: Any) -> dict[
 
 
 def plot(points: list[dict[str, Any]], path: Path) -> None:
-    """Lines of all-five accuracy with their intervals, one a solver."""
-    width, height, left, right, top, bottom = 720, 420, 56, 110, 28, 44
-    image = Image.new("RGB", (width, height), "white")
-    draw, font = ImageDraw.Draw(image), ImageFont.load_default()
-    most = max(p["evaluations"] for p in points)
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        return (
-            left + x / most * (width - left - right),
-            height - bottom - y * (height - top - bottom),
-        )
-
-    for tenth in range(0, 11, 2):
-        _, y = place(0, tenth / 10)
-        draw.line([(left, y), (width - right, y)], fill="#e4e4e4")
-        draw.text((left - 8, y), f"{10 * tenth} %", fill="#222222", font=font, anchor="rm")
-    for x in sorted({p["evaluations"] for p in points}):
-        draw.text(
-            (place(x, 0)[0], height - bottom + 6), f"{x}", fill="#222222", font=font, anchor="mt"
-        )
-    for n, (solver, color) in enumerate(COLORS.items()):
-        mine = sorted((p for p in points if p["solver"] == solver), key=lambda p: p["evaluations"])
-        for p in mine:
-            x = p["evaluations"] + 0.06 * (n - 1.5)
-            draw.line([place(x, p["all"]["low"]), place(x, p["all"]["high"])], fill=color)
-        line = [place(p["evaluations"], p["all"]["share"]) for p in mine]
-        draw.line(line, fill=color, width=2)
-        for x, y in line:
-            draw.ellipse([x - 3, y - 3, x + 3, y + 3], fill=color)
-        draw.text((width - right + 12, top + 16 * n), solver, fill=color, font=font)
-    draw.rectangle([left, top, width - right, height - bottom], outline="#222222")
-    draw.text((left, top - 8), "all five factors right", fill="#222222", font=font, anchor="lb")
-    draw.text(
-        (width - right, height - 8), "evaluations of the guided denoiser", fill="#222222",
-        font=font, anchor="rb",
+    """All-five accuracy with its intervals, a line a solver."""
+    lines = {
+        name: [
+            Point(p["evaluations"], p["all"]["share"], p["all"]["low"], p["all"]["high"])
+            for p in points
+            if p["solver"] == name
+        ]
+        for name in SOLVERS
+    }
+    plot_lines(
+        lines, path, title="all five factors right", x_label="evaluations of the guided denoiser",
+        y_range=(0.0, 1.0), percent=True, x_ticks=sorted({p["evaluations"] for p in points}),
     )  # fmt: skip
-    image.save(path)
 
 
 def main() -> None:
@@ -101,7 +77,7 @@ def main() -> None:
     }
     if options.only != "scales":
         report["solvers"] = []
-        for solver in COLORS:
+        for solver in SOLVERS:
             for steps in HEUN_STEPS if solver == "heun" else STEPS:
                 evaluations = 2 * steps - 1 if solver == "heun" else steps
                 shares = measure(folder, scenes, solver=solver, num_inference_steps=steps)
