@@ -11,10 +11,13 @@ from json_schema import faults
 from safetensors.torch import load_file, save_file
 
 from vidgen.cli.models import SCHEMAS
+from vidgen.cli.models_promote import OFFSET, in_words
+from vidgen.metrics.intervals import Paired
 from vidgen.metrics.judge import JudgeConfig, WorldJudge
 from vidgen.metrics.world_accuracy import Mark
 from vidgen.stages import judge_model as bench
 from vidgen.systems import base, save
+from vidgen.world.scene import VALIDATION_SEEDS
 
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 
@@ -97,18 +100,21 @@ def test_a_worse_model_is_refused_and_nothing_changes(promote, scored, place) ->
     ran = promote()
     assert ran.code == 4
     assert ran.err.splitlines() == [
-        f"vidgen models: {place} stays as it is: all is right in 50.0 % of the candidate's 4 clips,"
-        " in 75.0 % of its own"
+        f"vidgen models: {place} stays as it is: all is right in 2 of the candidate's 4 clips,"
+        " in 3 of its own",
+        "  why:  clips that one alone gets right: the candidate 0, the model in place 1;"
+        " p = 1 if both are equally good",
     ]
     assert contents(place.parent) == before
 
 
 def test_both_are_told_side_by_side(promote, scored) -> None:
     looks = scored(2, 3)
-    head, shape, whole = promote().text.splitlines()
+    head, shape, whole, paired = promote().text.splitlines()
     assert head.split() == "in place 95 % interval candidate 95 % interval gain".split()
     assert shape.split()[:3] == ["shape", "50.0", "%"] and shape.split()[-1] == "+25.0"
     assert whole.split()[0] == "all"
+    assert paired == in_words(Paired(2, 0, 1, 1)) and ": the candidate 1, the" in paired
     assert looks == ["world", "model"]
 
 
@@ -122,10 +128,44 @@ def test_json_follows_its_schema(promote, scored, old, new, code) -> None:
     assert (report["old"]["all"]["right"], report["new"]["all"]["right"]) == (old, new)
 
 
+def test_the_difference_is_judged_clip_by_clip(promote, monkeypatch) -> None:
+    """Nine clips that only one gets right, eight of them the candidate: p = 2 · (1 + 9) / 2⁹."""
+    right = {"world": [True] * 4 + [False] * 8, "model": [True] * 3 + [False] + [True] * 8}
+
+    def judge_model(folder, judge, scenes, *args, **kwargs) -> list[Mark]:
+        assert len(scenes) == 12
+        pairs = [("shape", "ball", "ball" if r else "cube") for r in right[folder.path.name]]
+        return [Mark((pair,), pair[1] == pair[2]) for pair in pairs]
+
+    monkeypatch.setattr(bench, "judge_model", judge_model)
+    ran = promote("--num", "12", "--json", "-q")
+    assert ran.code == 0
+    assert json.loads(ran.text)["paired"] == {
+        "both": 3, "old": 1, "new": 8, "neither": 0, "p": 20 / 512,
+    }  # fmt: skip
+
+
+def test_its_scenes_are_those_by_which_nothing_was_chosen(promote, monkeypatch) -> None:
+    """Training and the benchmarks look at the first validation scenes."""
+    seeds: list[int] = []
+
+    def judge_model(folder, judge, scenes, *args, **kwargs) -> list[Mark]:
+        seeds.extend(scene.seed for scene in scenes)
+        return [Mark((), True) for _ in scenes]
+
+    monkeypatch.setattr(bench, "judge_model", judge_model)
+    assert promote().code == 0
+    first = VALIDATION_SEEDS.start + OFFSET
+    assert OFFSET >= 100_000
+    assert seeds == [*range(first, first + 4)] * 2
+    assert first + 100_000 <= VALIDATION_SEEDS.stop
+
+
 def test_where_no_model_is_there_is_nothing_to_beat(promote, scored, place) -> None:
     looks = scored(4, 0)
     ran = promote("--as", "second", "--json", "-q")
-    assert ran.code == 0 and json.loads(ran.text)["old"] is None
+    report = json.loads(ran.text)
+    assert ran.code == 0 and report["old"] is None and report["paired"] is None
     assert looks == ["model"]
     assert base.ModelFolder.find("second").name == "second"
     assert place.is_dir()

@@ -38,9 +38,12 @@ with what is there, by name and shape of each tensor. Exit code 3 if anything is
 
 `vidgen models promote FOLDER` puts a trained model in the place of a shipped one, if it is whole
 and no worse: both are sampled for the same validation captions, from the same noise, and the judge
-of `vidgen evaluate-world` says what their clips show. Exit code 4, and nothing is changed, if the
-share of clips in which everything is right is lower than that of the model in place. The old model
-leaves its place when the copy of the new one is complete; its card stays.
+of `vidgen evaluate-world` says what their clips show. Exit code 4, and nothing is changed, if fewer
+clips of the new one are right in everything. What a difference means is told beside: how many clips
+only one of the two gets right, and p, how likely two equally good models differ by so much or more
+(McNemar's exact test, two-sided). The captions are those of validation scenes by which nothing was
+trained or chosen. The old model leaves its place when the copy of the new one is complete; its card
+stays.
 
 `vidgen models card MODEL` writes a model card in Markdown: every figure in it comes from the files
 of the model, from the report of its clips and from the folders of the runs that trained it. The

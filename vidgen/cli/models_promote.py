@@ -1,10 +1,15 @@
-"""`vidgen models promote`: a trained model takes the place of a shipped one, if it is no worse."""
+"""`vidgen models promote`: a trained model takes the place of a shipped one, if it is no worse.
+
+No worse: of the same scenes, from the same noise, at least as many of its clips are right. The
+counts of clips that only one of the two gets right, and McNemar's p, say what a difference means;
+they do not decide.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,11 +20,13 @@ from vidgen.cli.evaluate_world import find_judge
 from vidgen.cli.models_find import components
 from vidgen.cli.options import option
 from vidgen.cli.runner import print_json, print_text
-from vidgen.cli.schemas import SHA256, SWITCH, TEXT, WHOLE, obj, or_null, report
+from vidgen.cli.schemas import NUMBER, SHA256, SWITCH, TEXT, WHOLE, obj, or_null, report
 from vidgen.errors import InputError, ThresholdError, UsageError
 
 if TYPE_CHECKING:
+    from vidgen.metrics.intervals import Paired
     from vidgen.metrics.judge import WorldJudge
+    from vidgen.metrics.world_accuracy import Mark
     from vidgen.systems.base import ModelFolder
 
 As = Annotated[
@@ -38,11 +45,17 @@ ModelsDir = Annotated[
            help="promote: the folder in which the place is"),
 ]  # fmt: skip
 
+# Into the validation seeds: training and the benchmarks, by which recipes and solvers were chosen,
+# look at the first ones.
+OFFSET = 2**20
+
 _SHARES = EVALUATED["vidgen.evaluate-world/1"]["properties"]["scores"]
 SCHEMAS = {
     "vidgen.models-promote/1": report(
         "vidgen.models-promote/1",
-        "What `vidgen models promote --json` prints; old is null where there was no model",
+        "What `vidgen models promote --json` prints; old and paired are null where no model was."
+        " paired: clips that both, only one or none gets right; p: how likely two equally good"
+        " models differ by so much or more",
         {
             "candidate": TEXT,
             "place": TEXT,
@@ -51,6 +64,9 @@ SCHEMAS = {
             "judge": obj({"name": TEXT, "sha256": SHA256}),
             "old": or_null(_SHARES),
             "new": _SHARES,
+            "paired": or_null(
+                obj({"both": WHOLE, "old": WHOLE, "new": WHOLE, "neither": WHOLE, "p": NUMBER})
+            ),
             "promoted": SWITCH,
         },
     )
@@ -75,7 +91,7 @@ class Plan:
 
     def words(self) -> str:
         beaten = (
-            f"and with the model in {self.place}, which must not score higher"
+            f"and with the model in {self.place}, which must not be right more often"
             if self.taken
             else f"and nothing is in {self.place} to be compared with"
         )
@@ -117,17 +133,20 @@ def promote(
     check_whole(plan.candidate)
     hashes = {part: plan.candidate.sha256(part) for part in ("text_encoder", "transformer", "vae")}
     old, new = score(plan, network, device, console)
-    refused = old is not None and new["all"]["share"] < old["all"]["share"]
+    paired = compared(old, new) if old is not None else None
+    refused = paired is not None and paired.second < paired.first
     if not refused:
         put_in_place(plan.candidate, plan.place, hashes)
     if json:
         print_json(as_report(plan, network, old, new, promoted=not refused))
     else:
         print_text(as_table(old, new))
-    if old is not None and refused:
+    if paired is not None and refused:
+        own, its = paired.both + paired.first, paired.both + paired.second
         raise ThresholdError(
-            f"{plan.place} stays as it is: all is right in {_percent(new)} of the candidate's"
-            f" {new['all']['of']} clips, in {_percent(old)} of its own"
+            f"{plan.place} stays as it is: all is right in {its} of the candidate's {plan.num}"
+            f" clips, in {own} of its own",
+            why=in_words(paired),
         )
     console.say(f"{plan.place} is now the model of {plan.candidate.path}")
 
@@ -184,26 +203,31 @@ def check_whole(folder: ModelFolder) -> None:
 
 def score(
     plan: Plan, network: WorldJudge, device: str, console: Console
-) -> tuple[dict[str, Any] | None, dict[str, Any]]:
-    """Shares of the model in place (None: there is none) and of the candidate, on the same
-    captions from the same noise."""
-    from vidgen.metrics.world_accuracy import tally
+) -> tuple[list[Mark] | None, list[Mark]]:
+    """Marks of the model in place (None: there is none) and of the candidate, clip by clip on the
+    same captions from the same noise."""
     from vidgen.stages import judge_model as bench
     from vidgen.stages.base import Compute
     from vidgen.systems.base import ModelFolder
     from vidgen.world.scene import VALIDATION_SEEDS, sample_scene
 
-    level = network.config.level
-    scenes = [sample_scene(VALIDATION_SEEDS.start + i, level=level) for i in range(plan.num)]
+    level, first = network.config.level, VALIDATION_SEEDS.start + OFFSET
+    scenes = [sample_scene(first + i, level=level) for i in range(plan.num)]
     compute = Compute(device=device, batch_size=bench.BATCH)
 
-    def judged(folder: ModelFolder) -> dict[str, Any]:
+    def judged(folder: ModelFolder) -> list[Mark]:
         console.note(f"trying {folder.path}")
-        marks = bench.judge_model(folder, network, scenes, compute=compute, notify=console)
-        return tally(marks)
+        return bench.judge_model(folder, network, scenes, compute=compute, notify=console)
 
     old = judged(ModelFolder(plan.place)) if plan.taken else None
     return old, judged(plan.candidate)
+
+
+def compared(old: Sequence[Mark], new: Sequence[Mark]) -> Paired:
+    """The model in place, first, and the candidate, by the clips in which everything is right."""
+    from vidgen.metrics.intervals import Paired
+
+    return Paired.of([m.everything for m in old], [m.everything for m in new])
 
 
 # --- telling --------------------------------------------------------------------------------------
@@ -212,13 +236,15 @@ def score(
 def as_report(
     plan: Plan,
     network: WorldJudge,
-    old: dict[str, Any] | None,
-    new: dict[str, Any],
+    old: Sequence[Mark] | None,
+    new: Sequence[Mark],
     *,
     promoted: bool,
 ) -> dict[str, Any]:
     from vidgen.io import weights
+    from vidgen.metrics.world_accuracy import tally
 
+    paired = compared(old, new) if old is not None else None
     return {
         "schema": "vidgen.models-promote/1",
         "candidate": str(plan.candidate.path),
@@ -229,21 +255,43 @@ def as_report(
             "name": plan.judge.name,
             "sha256": weights.sha256(plan.judge / "model.safetensors"),
         },
-        "old": old,
-        "new": new,
+        "old": None if old is None else tally(old),
+        "new": tally(new),
+        "paired": None
+        if paired is None
+        else {
+            "both": paired.both,
+            "old": paired.first,
+            "new": paired.second,
+            "neither": paired.neither,
+            "p": paired.p,
+        },
         "promoted": promoted,
     }
 
 
-def as_table(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> str:
-    """Factor by factor: the model in place, the candidate, and by how much it is better."""
+def as_table(old: Sequence[Mark] | None, new: Sequence[Mark]) -> str:
+    """Factor by factor: the model in place, the candidate, and by how much it is better; then the
+    two clip by clip."""
+    from vidgen.metrics.world_accuracy import tally
+
     lines = [_line("", "in place", "95 % interval", "candidate", "95 % interval", "gain")]
-    for name, share in new.items():
-        was = (old or {}).get(name)
-        before = _cell(was) if was else ("–", "–")
+    before = {} if old is None else tally(old)
+    for name, share in tally(new).items():
+        was = before.get(name)
+        cells = _cell(was) if was else ("–", "–")
         gain = f"{100 * (share['share'] - was['share']):+.1f}" if was else "–"
-        lines.append(_line(name, *before, *_cell(share), gain))
+        lines.append(_line(name, *cells, *_cell(share), gain))
+    if old is not None:
+        lines.append(in_words(compared(old, new)))
     return "\n".join(lines)
+
+
+def in_words(paired: Paired) -> str:
+    return (
+        f"clips that one alone gets right: the candidate {paired.second}, the model in place"
+        f" {paired.first}; p = {paired.p:.2g} if both are equally good"
+    )
 
 
 def _line(*cells: str) -> str:
@@ -255,7 +303,3 @@ def _line(*cells: str) -> str:
 def _cell(share: Mapping[str, Any]) -> tuple[str, str]:
     interval = f"{100 * share['low']:.1f} – {100 * share['high']:.1f}"
     return f"{100 * share['share']:.1f} %", interval
-
-
-def _percent(shares: Mapping[str, Any]) -> str:
-    return f"{100 * shares['all']['share']:.1f} %"
