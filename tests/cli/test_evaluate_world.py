@@ -120,7 +120,8 @@ def test_what_the_basic_world_does_not_have(vidgen) -> None:
 
 
 def record(path: str, frames: np.ndarray, prompt: str = "a red ball") -> str:
-    write_stream([Record.make("frames", "clip", {"frames": frames}, {"prompt": prompt})], path)
+    made = Record.make("frames", Path(path).stem, {"frames": frames}, {"prompt": prompt})
+    write_stream([made], path)
     return path
 
 
@@ -143,6 +144,21 @@ def test_what_is_no_clip(vidgen, frames) -> None:
 def test_a_video_of_one_pixel_is_judged(vidgen) -> None:
     path = record("pixel.vgs", np.zeros((5, 1, 1, 3), np.uint8))
     assert vidgen("evaluate-world", path, "--ceiling", "0").code == 0
+
+
+def test_another_aspect_is_warned_about_once(vidgen) -> None:
+    record("tall.vgs", np.zeros((5, 60, 40, 3), np.uint8))
+    record("wide.vgs", np.zeros((5, 54, 96, 3), np.uint8))
+    record("fits.vgs", np.zeros((5, 80, 128, 3), np.uint8))
+    record("nearly.vgs", np.zeros((5, 534, 854, 3), np.uint8))  # 533.75 rows would be 8:5
+    ran = vidgen(
+        "evaluate-world", "tall.vgs", "fits.vgs", "wide.vgs", "nearly.vgs", "--ceiling", "0"
+    )
+    assert ran.code == 0, ran.err
+    (warning,) = [line for line in ran.err.splitlines() if "warning: " in line]
+    assert "2 of 4 clips are not 8:5" in warning
+    assert "squeezed: `tall` is 40 × 60, `wide` is 96 × 54" in warning
+    assert "warning" not in vidgen("evaluate-world", "fits.vgs", "--ceiling", "0").err
 
 
 def test_prompts_that_ask_for_nothing_are_not_right(vidgen) -> None:

@@ -36,7 +36,10 @@ perfect; a share near the floor is chance.
 Prompts are those that the clips carry, or rows of --prompts: objects with `id` and `prompt`, and
 if wanted `factors`, as `vidgen world --rows` writes them, which are then believed instead of
 the prompt's words. Clips that know their factors already are held to them:
-rendered ones, and those generated from rows with `factors`.""",
+rendered ones, and those generated from rows with `factors`.
+
+The judge looks at 40 × 64 pixels. Clips of other sizes are shrunk or enlarged, those of another
+aspect than 8:5 squeezed, with a warning: shapes and motions may then be taken for others.""",
     reads="frames records, videos or folders of pictures from IN",
     writes="a table, or JSON, to standard output",
     examples=[

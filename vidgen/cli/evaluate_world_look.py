@@ -49,10 +49,11 @@ def look(
     """Judge every clip, a batch at a time; of its pixels nothing is kept but `thumbnails`."""
     import torch
 
-    from vidgen.metrics.judge import prepared
+    from vidgen.metrics.judge import prepared, squeezed
 
     done = Judged([], [], [], set(), [])
     waiting: list[Any] = []
+    odd: list[str] = []  # clips of another aspect
 
     def flush() -> None:
         if waiting:
@@ -64,10 +65,13 @@ def look(
         done.rows.append(row_for(record, rows, network.config.level))
         done.ids.append(record.id)
         done.models.update(_samplers(record.log))
+        frames = torch.from_numpy(record.numpy("frames").copy())
         try:
-            clip = prepared(torch.from_numpy(record.numpy("frames").copy()))
+            clip = prepared(frames)
         except InputError as error:
             raise InputError(f"record `{record.id}`: {error.what}", why=error.why) from None
+        if squeezed(frames):
+            odd.append(f"`{record.id}` is {frames.shape[2]} × {frames.shape[1]}")
         if thumbnails:
             done.thumbnails.append(clip.numpy())
         waiting.append(clip)
@@ -78,6 +82,11 @@ def look(
         raise InputError("no clips to judge")
     if not any(_asks(row.asked) for row in done.rows):
         raise InputError("no prompt asks for anything that the world has")
+    if odd:
+        console.warn(
+            f"{len(odd)} of {len(done.ids)} clips are not 8:5, as the judge knows the world, and"
+            f" were squeezed: {', '.join(odd[:3])}"
+        )
     if rows is not None and (unused := set(rows) - {row_id(id, rows) for id in done.ids}):
         console.warn(f"{len(unused)} prompts have no clip: {', '.join(sorted(unused)[:3])}")
     return done

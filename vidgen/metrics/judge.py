@@ -229,6 +229,12 @@ def prepared(frames: Tensor) -> Tensor:
     return rearrange(x.round().clamp(0, 255).to(torch.uint8), "t c h w -> t h w c")
 
 
+def squeezed(frames: Tensor) -> bool:
+    """Whether `prepared` changes the aspect of a clip `t h w 3`, by more than a row of it."""
+    height, width = frames.shape[1:3]
+    return abs(height - width * HEIGHT / WIDTH) > 1
+
+
 def load_judge(folder: Path, device: str | torch.device = "cpu") -> WorldJudge:
     """The judge in a folder of `config.json` and safetensors weights. InputError if it is not
     one."""
