@@ -194,7 +194,7 @@ def test_what_is_no_judge(vidgen, config, weights) -> None:
     "text, said",
     [
         ("[" * 100_000, "line 1: not JSON"),
-        ('{"id": "a", "prompt": "a ball"}\n' * 2, "line 2: id `a` is that of a line before"),
+        ('{"id": "a", "prompt": "a ball"}\n' * 2, "line 2: id `a` is that of line 1 already"),
         ('{"prompt": "a ball"}', "line 1: has no `id`"),
     ],
     ids=["deep", "twice", "no id"],

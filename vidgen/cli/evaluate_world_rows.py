@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vidgen.cli.rows import parse_rows
 from vidgen.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,26 +23,16 @@ class Row:
 
 
 def read_rows(path: str) -> dict[str, Row]:
-    """id → row of a JSONL file."""
-    rows: dict[str, Row] = {}
+    """id → row of a JSONL file. InputError for what is none, or has rows without an id."""
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
+        text = Path(path).read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read", why=str(error)) from None
-    for n, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            value = jsonlib.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{path}: line {n}: not JSON", why=str(error)) from None
-        if not isinstance(value, dict) or not isinstance(value.get("prompt"), str):
-            raise InputError(f"{path}: line {n}: is not an object with `prompt`")
-        if not isinstance(value.get("id"), str):
-            raise InputError(f"{path}: line {n}: has no `id`, so no clip is known to be its own")
-        if value["id"] in rows:
-            raise InputError(f"{path}: line {n}: id `{value['id']}` is that of a line before")
-        rows[value["id"]] = row_of(value["prompt"], value.get("factors"), f"{path}: line {n}")
+    rows: dict[str, Row] = {}
+    for where, row in parse_rows(text, path):
+        if row.get("id") is None:
+            raise InputError(f"{where}: has no `id`, so no clip is known to be its own")
+        rows[row["id"]] = row_of(row["prompt"], row.get("factors"), where)
     return rows
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidgen.cli.options import MAX_SEED
+from vidgen.cli.rows import checked, numbered, parse_rows
 from vidgen.cli.runner import NoInput
 from vidgen.errors import InputError, UsageError
 from vidgen.io.record import ID
@@ -39,7 +40,7 @@ def gather(
             "prompts are given both as arguments and as a file", next="choose one of the two"
         )
     if arguments:
-        rows = [_checked({"prompt": text}, f"argument {i}") for i, text in enumerate(arguments, 1)]
+        rows = [_plain(text, f"argument {i}") for i, text in enumerate(arguments, 1)]
     else:
         rows = list(_read(file or "-"))
     for row in rows:
@@ -54,27 +55,15 @@ def _read(file: str) -> Iterator[dict[str, Any]]:
     """Rows of a file (`-` is standard input): JSONL if its first character is `{`, else lines."""
     name = "standard input" if file == "-" else file
     text = _text(file, name)
-    lines = [
-        (n, line)
-        for n, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1)
-        if line.strip()
-    ]
+    lines = numbered(text)
     if not lines:
         raise InputError(
             f"{name}: no prompt in it", next="a prompt a line, or prompts as arguments"
         )
-    seen: dict[str, int] = {}
-    for n, line in lines:
-        where = f"{name}: line {n}"
-        if lines[0][1].lstrip().startswith("{"):
-            row = _checked(_json(line, where), where)
-        else:
-            row = _checked({"prompt": line.strip()}, where)
-        if row["id"] in seen:
-            raise InputError(f"{where}: id `{row['id']}` is that of line {seen[row['id']]} already")
-        if row["id"] is not None:
-            seen[row["id"]] = n
-        yield row
+    if lines[0][1].lstrip().startswith("{"):
+        yield from (_completed(row, where) for where, row in parse_rows(text, name))
+    else:
+        yield from (_plain(line.strip(), f"{name}: line {n}") for n, line in lines)
 
 
 def _text(file: str, name: str) -> str:
@@ -100,30 +89,13 @@ def _text(file: str, name: str) -> str:
         raise InputError(f"{name}: not UTF-8 text at byte {error.start}") from None
 
 
-def _json(line: str, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{where}: not JSON: {error.msg} at column {error.colno}") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: not JSON that can be read: {error}") from None
-    if not isinstance(row, dict):
-        raise InputError(f'{where}: a row is an object like {{"prompt": "…"}}')
-    return row
+def _plain(text: str, where: str) -> dict[str, Any]:
+    return _completed(checked({"prompt": text}, where), where)
 
 
-def _checked(row: dict[str, Any], where: str) -> dict[str, Any]:
-    """The row with every key present and of its type."""
-    if "prompt" not in row:
-        raise InputError(f"{where}: no `prompt` in the row", why=f"it has: {', '.join(row)}")
-    for key in ("prompt", "negative_prompt", "id"):
-        value = row.get(key)
-        if value is not None and not isinstance(value, str):
-            raise InputError(f"{where}: `{key}` is {json.dumps(value)}, must be text")
-        if value and "\0" in value:
-            raise InputError(f"{where}: `{key}` has a NUL byte at character {value.index(chr(0))}")
-        if value and any("\ud800" <= c <= "\udfff" for c in value):
-            raise InputError(f"{where}: `{key}` is not text: it holds bytes that are not UTF-8")
+def _completed(row: dict[str, Any], where: str) -> dict[str, Any]:
+    """A checked row with every key present, and what only these commands ask of it. InputError for
+    an id, a seed or an attribute that can't be."""
     name, seed = row.get("id"), row.get("seed")
     if name is not None and (not ID.fullmatch(name) or len(name) > MAX_ID):
         raise InputError(
