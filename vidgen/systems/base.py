@@ -136,11 +136,15 @@ class ModelFolder:
 
     @cached_property
     def geometry(self) -> Geometry:
-        where = f"{self.path}/transformer/config.json: "
-        sample = self.config("transformer").get("sample")
+        return self.sample("transformer", Geometry)
+
+    def sample(self, component: str, kind: type[S]) -> S:
+        """What the component's config says of sampling with it, under `sample`."""
+        where = f"{self.path / component}/config.json: "
+        sample = self.config(component).get("sample")
         if not isinstance(sample, dict):
             raise InputError(f"{where}no `sample`, which says what the network makes")
-        return _settings(Geometry, sample, f"{where}sample.")
+        return _settings(kind, sample, f"{where}sample.")
 
     def size(self, component: str, key: str) -> int:
         """A whole number above zero in the component's config."""

@@ -19,18 +19,17 @@ from collections.abc import Mapping
 from inspect import signature
 from typing import TypeVar
 
-import torch
 from torch import Tensor
 
 from vidgen.diffusion import prediction, schedules
 from vidgen.diffusion.level import Levels
 from vidgen.diffusion.solvers import SOLVERS, Solver
 from vidgen.errors import InputError, UsageError, is_out_of_memory
-from vidgen.io import weights
 from vidgen.nn.autoencoder import AutoencoderConfig, VideoAutoencoder
 from vidgen.nn.dit import DiTConfig, VideoDiT
 from vidgen.nn.text import TextTower, Tokenizer
 from vidgen.systems.base import SCHEDULER, ModelFolder
+from vidgen.systems.load import filled, first_line, named
 
 T = TypeVar("T")
 
@@ -42,7 +41,7 @@ def load_tokenizer(folder: ModelFolder) -> Tokenizer:
     try:
         return Tokenizer(path, length)
     except Exception as error:  # tokenizers raises nothing narrower
-        raise InputError(f"{path}: can't be read: {_first_line(error)}") from None
+        raise InputError(f"{path}: can't be read: {first_line(error)}") from None
 
 
 def load_text_tower(folder: ModelFolder) -> TextTower:
@@ -53,50 +52,17 @@ def load_text_tower(folder: ModelFolder) -> TextTower:
     except (OSError, ValueError, RuntimeError) as error:
         if is_out_of_memory(error):
             raise
-        raise InputError(f"{path}: can't be loaded: {_first_line(error)}") from None
+        raise InputError(f"{path}: can't be loaded: {first_line(error)}") from None
 
 
 def load_transformer(folder: ModelFolder) -> VideoDiT:
     """The keyframe network, in the dtype of its weights, on the CPU."""
-    return _filled(VideoDiT, DiTConfig, folder, "transformer")
+    return filled(VideoDiT, DiTConfig, folder, "transformer")
 
 
 def load_autoencoder(folder: ModelFolder) -> VideoAutoencoder:
     """Pixels ↔ latents, in the dtype of its weights, on the CPU."""
-    return _filled(VideoAutoencoder, AutoencoderConfig, folder, "vae")
-
-
-def _filled(network: type, config: type, folder: ModelFolder, component: str):
-    """Build on the meta device and let the weights be the memory map of the file. InputError for a
-    config that builds no network, or another one than that of the weights."""
-    path = folder.path / component
-    settings = {
-        k: v for k, v in folder.config(component).items()
-        if k in config.__dataclass_fields__  # type: ignore[attr-defined]
-    }  # fmt: skip
-    try:
-        with torch.device("meta"):
-            module = network(config(**settings))
-    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
-        raise InputError(
-            f"{path}/config.json: builds no {network.__name__}: {_first_line(error)}"
-        ) from None
-    state: dict[str, Tensor] = {}
-    for file in folder.weight_files(component):
-        state.update(weights.load_safetensors(file))
-    expected = {name: tuple(x.shape) for name, x in module.state_dict().items()}
-    found = {name: tuple(x.shape) for name, x in state.items()}
-    if wrong := weights.mismatches(expected, found):
-        raise InputError(
-            f"{path}: the weights are not those of its config.json: {wrong[0]}",
-            next=f"vidgen models verify {folder.name}",
-        )
-    module.load_state_dict(state, strict=True, assign=True)
-    return module.eval().requires_grad_(False)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+    return filled(VideoAutoencoder, AutoencoderConfig, folder, "vae")
 
 
 def latent_shape(folder: ModelFolder, config: DiTConfig) -> tuple[int, int, int, int]:
@@ -149,10 +115,4 @@ def levels(folder: ModelFolder, num_inference_steps: int, shift: float | None = 
 
 def _named(key: str, table: Mapping[str, T], folder: ModelFolder) -> T:
     """What the model's sampler names with a key; InputError for a name that isn't in the table."""
-    name = getattr(folder.sampler, key)
-    if name not in table:
-        raise InputError(
-            f"{folder.path / SCHEDULER}: no {key} is called `{name}`",
-            next=f"one of: {', '.join(table)}",
-        )
-    return table[name]
+    return named(key, table, folder.sampler, folder.path / SCHEDULER)
