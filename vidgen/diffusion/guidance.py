@@ -1,9 +1,10 @@
 """Guidance: a denoiser made of denoisers. It never lives in a network or in a solver.
 
-    contrast            x0 + sum of w_k (x0 - x0 under condition k): what the next three are made of
+    contrast            x0 + sum of w_k (x0 - x0 under condition k): what the next four are made of
     cfg                 classifier-free guidance
     dynamic_cfg         its scale rises over the steps (CogVideoX)
     separate            one scale for each of several conditions (AC3D: text and camera)
+    guided_by           one named condition against zeros in its place (FusionFrames: keyframes)
     autoguide           away from a weaker model
     only_between        only at some noise levels
     oscillate           two denoisers in turn (Imagen Video, Snap Video)
@@ -116,6 +117,19 @@ def separate(
     """
     terms = [(cond, scale - 1) for cond, scale in without]
     return contrast(denoise, terms, batched=batched, rescaled=rescaled)
+
+
+def guided_by(
+    denoise: Denoiser, cond: Cond, name: str, scale: float, *, batched: bool = True
+) -> Denoiser:
+    """Away from what the denoiser gives when `cond[name]` is zeros, the rest as it is.
+
+    FusionFrames (Arkhipkin et al. 2023) guides by its keyframes: (1 + w) x0(c) - w x0(0), so
+    scale = 1 + w; its w is 0.25.
+    """
+    told = cond[name]
+    dropped = {**cond, name: None if told is None else torch.zeros_like(told)}
+    return contrast(denoise, [(dropped, scale - 1)], batched=batched)
 
 
 def autoguide(denoise: Denoiser, weak: Denoiser, scale: float) -> Denoiser:
