@@ -54,7 +54,14 @@ def run(name: str, settings: list[str], samples: int, out: Path, prompts: int) -
     done = out / "study.json"
     if done.is_file():
         return json.loads(done.read_text())
-    common = ["data.num=16384", "ema=0.98", "eval_every=0", "sample_every=0", "log_every=8"]
+    common = [
+        f"data.num={samples}",
+        "data.num_full=0",
+        "ema=0.98",
+        "eval_every=0",
+        "sample_every=0",
+        "log_every=8",
+    ]
     recipe = load_recipe("world-keyframes", overrides=[*common, *settings])
     steps = samples // recipe.batch_size
     recipe = recipe.replace(steps=steps, minutes=None)

@@ -34,6 +34,7 @@ ROWS, COLUMNS = HEIGHT // STRIDE, WIDTH // STRIDE
 MOST = 3  # objects in a scene
 SPREAD = 0.8  # of an object's heat, in cells
 BEGIN = 2**30  # where its training seeds begin: scenes that no generator was trained on
+STRETCHES = 1024
 
 
 @dataclass(frozen=True)
@@ -74,23 +75,27 @@ class JudgeTask(Task):
         return {"judge": network.to(memory_format=torch.channels_last)}  # type: ignore[call-overload]
 
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
+        scenes, clips = self._shown(step, rank, share(self.recipe.batch_size, rank, world))
+        return {"clips": clips, **self._truth(scenes)}
+
+    def _shown(self, step: int, rank: int, rows: range) -> tuple[list[Scene], Tensor]:
+        """Scenes of these rows of a batch, and clips of them as the judge is shown them."""
         draw = random.Random(f"{self.recipe.seed}/{step}/{rank}")
-        first = BEGIN + step * self.recipe.batch_size
+        # A stretch of seeds for each seed of a recipe: going on with another one repeats no clip.
+        first = BEGIN + self.recipe.seed % STRETCHES * (BEGIN // STRETCHES)
+        first += step * self.recipe.batch_size
         scenes = [
             sample_scene(
                 first + row,
                 level="full" if draw.random() < self.data.full else "basic",
                 held_out=True,  # a judge of combinations that no generator saw must know them
             )
-            for row in share(self.recipe.batch_size, rank, world)
+            for row in rows
         ]
         clips = self._rendered(scenes, 2 if draw.random() < self.data.large else 1)
         rough = generator(self.recipe.seed, "rough", step, rank)
         kept = torch.rand(len(clips), generator=rough) >= self.data.rough
-        return {
-            "clips": torch.where(kept[:, None, None, None, None], clips, roughened(clips, rough)),
-            **self._truth(scenes),
-        }
+        return scenes, torch.where(kept[:, None, None, None, None], clips, roughened(clips, rough))
 
     def _rendered(self, scenes: list[Scene], scale: int) -> Tensor:
         frames = render(scenes, times=TIMES, height=HEIGHT * scale, width=WIDTH * scale).frames
@@ -177,7 +182,7 @@ class JudgeTask(Task):
         """What it is shown: roughened clips, one a row."""
         from vidgen.io.image import write_png
 
-        clips = self.batch(0, 0, 1)["clips"][:12]
+        _, clips = self._shown(0, 0, range(12))
         write_png(path, rearrange(clips, "b t h w c -> (b h) (t w) c").numpy())
 
     def export(self, modules: Modules, folder: Path) -> None:
