@@ -226,6 +226,17 @@ def test_relations_are_left_out_where_an_object_of_theirs_is() -> None:
     assert row_of(said, {"shape": "ball"}, "").asked.relations == ()
 
 
+def test_what_no_scene_has_is_not_judged_and_told(vidgen) -> None:
+    assert row_of("two red balls on red ground", None, "").beyond == (
+        "several balls", "red ground",
+    )  # fmt: skip
+    assert row_of("two red balls", {"shape": "ball"}, "").beyond == ()
+    path = record("two.vgs", np.zeros((5, 40, 64, 3), np.uint8), prompt="two red balls")
+    ran = vidgen("evaluate-world", path, "--ceiling", "0")
+    assert ran.code == 0
+    assert "no scene has, and that is not judged: several balls" in ran.err
+
+
 def test_logs_of_anybody_name_no_model() -> None:
     good = {"tool": "sample-keyframes", "model": {"name": "world", "sha256": "ab"}}
     odd = [{"tool": "sample-keyframes", "model": m} for m in ("world", {"name": 1}, None, [])]

@@ -111,6 +111,25 @@ def test_no_contradiction(run, prompt):
     assert "counts" not in run("encode-text", prompt, "-o", "out.vgs").err
 
 
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        ("two red balls bounce", "`balls` count as one: no scene has two objects alike"),
+        ("a ball on red ground", "no ground is `red`, there are: grey, green, sand, blue"),
+    ],
+)
+def test_what_no_scene_has(run, prompt, words):
+    ran = run("encode-text", prompt, "-o", "out.vgs")
+    assert ran.code == 0
+    assert any(f"`{prompt}`: {words}" in warning for warning in warnings(ran))
+
+
+def test_nothing_but_a_ground_that_is_not_there(run, no_weights):
+    ran = run("generate", "purple ground", "-o", "x.mp4")
+    assert ran.code == Exit.USAGE
+    assert "no ground is `purple`, there are: grey, green, sand, blue" in ran.err
+
+
 # --- Fine -----------------------------------------------------------------------------------------
 
 

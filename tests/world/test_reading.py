@@ -11,7 +11,7 @@ import pytest
 from vidgen.world import captions, spelling
 from vidgen.world.captions import caption, relations
 from vidgen.world.pieces import RELATIONS, SMALL
-from vidgen.world.reading import Conflict, Reading, read_prompt
+from vidgen.world.reading import Beyond, Conflict, Reading, read_prompt
 from vidgen.world.scene import NONE, TEST_SEEDS, labels, sample_scene
 from vidgen.world.vocabulary import TABLES
 
@@ -180,6 +180,75 @@ def test_two_words_for_the_same_are_no_conflict(text):
     assert not read_prompt(text).conflicts
 
 
+@pytest.mark.parametrize(
+    ("text", "colors", "ground", "beyond"),
+    [
+        ("a ball on red ground", [None], None, ["red"]),
+        ("a ball on a red carpet", [None], None, ["red"]),
+        ("a ball on ground that is red", [None], None, ["red"]),
+        ("the floor is purple, a ball bounces", [None], None, ["purple"]),
+        ("red ground", [], None, ["red"]),
+        ("a white ball on red", ["white"], None, ["red"]),
+        ("a ball on red stone", [None], "grey", ["red"]),
+        ("on red and orange tiles a ball", [None], None, ["red", "orange"]),
+        ("the ground is green and the ball is red", ["red"], "green", []),
+        ("a ball in a red color", ["red"], None, []),
+        ("a green ball on green ground", ["green"], "green", []),
+        ("a ball, red, on sand", ["red"], "sand", []),
+    ],
+)  # fmt: skip
+def test_the_color_of_a_ground_is_no_objects(text, colors, ground, beyond):
+    reading = read_prompt(text)
+    assert [thing.color for thing in reading.objects] == colors
+    assert reading.ground == ground
+    assert reading.beyond == tuple(Beyond("ground", words) for words in beyond)
+
+
+@pytest.mark.parametrize(
+    ("text", "motions"),
+    [
+        ("a ball and a cube bounce", "bounces bounces"),
+        ("a ball and a cube are bouncing", "bounces bounces"),
+        ("a ball, a cube and a cone spin", "spins spins spins"),
+        ("a ball and a cube on sand. They bounce, then spin", "bounces bounces"),
+        ("a red ball and a blue ball, the balls bounce", "bounces bounces"),
+        ("the ball and the cube both spin", "spins spins"),
+        ("a ball and a cube bounces", "None bounces"),
+        ("a ball and a cube bouncing", "None bounces"),
+        ("a ball bounces and a cube spins", "bounces spins"),
+        ("a ball and a cube spin and a cone bounces", "spins spins bounces"),
+        ("make a ball bounce", "bounces"),
+    ],
+)
+def test_a_verb_of_several_is_said_of_each(text, motions):
+    reading = read_prompt(text)
+    assert " ".join(str(thing.motion) for thing in reading.objects) == motions
+    assert not reading.conflicts and not reading.beyond
+
+
+def test_a_color_of_several_is_that_of_each():
+    reading = read_prompt("a ball and a cube are red")
+    assert [thing.color for thing in reading.objects] == ["red", "red"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("two red balls", "balls"),
+        ("three boxes bounce", "boxes"),
+        ("a cone and a pair of tin cans", "cans"),
+        ("red things", "things"),
+        ("a red ball and a blue ball, the balls bounce", None),
+        ("two objects, a red ball and a blue cube", None),
+        ("the ball bounces", None),
+    ],
+)
+def test_several_alike_are_told(text, words):
+    """No scene of the world has them; they are read as one."""
+    beyond = read_prompt(text).beyond
+    assert beyond == ((Beyond("shape", words),) if words else ())
+
+
 def test_unknown_words_are_those_that_say_nothing():
     assert read_prompt("A dog's red bal runs in the park").unknown == ("dog", "runs", "park")
     assert read_prompt("a red truck, 42").unknown == ("truck",)  # near "trucks", which says nothing
@@ -258,6 +327,7 @@ def test_any_heap_of_words_can_be_read():
 
 def test_long_texts_can_be_read():
     assert read_prompt("red and " * 1200).objects  # more than Python calls itself
+    assert read_prompt("red " * 20_000).objects
     assert read_prompt("qzx" * 30_000).unknown  # tried against all that is a letter away: 200 GB
     assert len(read_prompt("a red ball and " * 3000).objects) == 3000
 

@@ -87,6 +87,10 @@ def look(
             f"{len(odd)} of {len(done.ids)} clips are not 8:5, as the judge knows the world, and"
             f" were squeezed: {', '.join(odd[:3])}"
         )
+    if beyond := list(dict.fromkeys(word for row in done.rows for word in row.beyond)):
+        console.warn(
+            f"prompts say what no scene has, and that is not judged: {', '.join(beyond[:3])}"
+        )
     if rows is not None and (unused := set(rows) - {row_id(id, rows) for id in done.ids}):
         console.warn(f"{len(unused)} prompts have no clip: {', '.join(sorted(unused)[:3])}")
     return done

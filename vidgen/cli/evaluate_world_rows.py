@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Row:
-    """What a clip is held to."""
+    """What a clip is held to, and what its prompt says beside that no scene has."""
 
     prompt: str
     asked: Asked
+    beyond: tuple[str, ...] = ()
 
 
 def read_rows(path: str) -> dict[str, Row]:
@@ -43,8 +44,13 @@ def row_of(prompt: str, factors: Any, where: str) -> Row:
     from vidgen.world.scene import FACTORS_FULL
 
     reading = read_prompt(prompt)
+    beyond: tuple[str, ...] = ()
     if factors is None:
         asked = Asked.of_factors(reading.factors())
+        beyond = tuple(
+            f"{found.words} ground" if found.factor == "ground" else f"several {found.words}"
+            for found in reading.beyond
+        )
     else:
         if not isinstance(factors, dict) or any(
             v not in FACTORS_FULL.get(k, ()) for k, v in factors.items()
@@ -54,7 +60,7 @@ def row_of(prompt: str, factors: Any, where: str) -> Row:
     # Objects of which nothing is said are left out, and then the numbers mean others.
     whole = len(asked.objects) == len(reading.objects)
     known = reading.relations if whole else ()
-    return Row(prompt, Asked(asked.objects, asked.ground, asked.camera, known))
+    return Row(prompt, Asked(asked.objects, asked.ground, asked.camera, known), beyond)
 
 
 def row_id(clip: str, rows: dict[str, Row]) -> str | None:

@@ -11,7 +11,7 @@ from vidgen.errors import UsageError
 if TYPE_CHECKING:
     from vidgen.stages.base import Notify
     from vidgen.systems.base import ModelFolder
-    from vidgen.world.reading import Conflict, Reading
+    from vidgen.world.reading import Beyond, Conflict, Reading
 
 SHOWN = 60  # characters of a prompt that a message repeats
 MOST = 8  # words that a message lists
@@ -27,8 +27,8 @@ WHY = {  # which of two phrases counts
 
 def check_prompts(rows: Sequence[dict[str, Any]], folder: ModelFolder, notify: Notify) -> None:
     """Of a model of the world: `UsageError` for a prompt that has words and names nothing of the
-    world, a warning for each contradiction. The empty prompt is fine: nothing is asked of it.
-    Models of other systems may know any word."""
+    world, a warning for each contradiction and for what no scene has. The empty prompt is fine:
+    nothing is asked of it. Models of other systems may know any word."""
     if folder.system != "world":
         return
     from vidgen.world.reading import read_prompt
@@ -47,6 +47,8 @@ def check_prompts(rows: Sequence[dict[str, Any]], folder: ModelFolder, notify: N
         for conflict in reading.conflicts:
             if conflict.factor in FACTORS_FULL:
                 notify.warn(f"`{shortened(text)}`: {_said(conflict)}")
+        for beyond in reading.beyond:
+            notify.warn(f"`{shortened(text)}`: {_lacking(beyond)}")
 
 
 def known_words() -> str:
@@ -63,6 +65,8 @@ def shortened(text: str) -> str:
 
 
 def _why(reading: Reading) -> str:
+    if reading.beyond:
+        return _lacking(reading.beyond[0])
     if not reading.unknown:
         return "there is no word of its world in it"
     more = len(reading.unknown) - MOST
@@ -76,3 +80,11 @@ def _said(conflict: Conflict) -> str:
     of = f"{name} of object {number}" if number else f"one {name}"
     words = " and ".join(f"`{phrase}`" for phrase in conflict.words)
     return f"{words} for {of}: `{conflict.winner}` counts, {WHY[name]}"
+
+
+def _lacking(beyond: Beyond) -> str:
+    if beyond.factor == "ground":
+        from vidgen.world.vocabulary import FULL
+
+        return f"no ground is `{beyond.words}`, there are: {', '.join(FULL['ground'])}"
+    return f"`{beyond.words}` count as one: no scene has two objects alike"

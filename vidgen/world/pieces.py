@@ -41,7 +41,7 @@ WORD = "word"  # a word that captions use, and that says nothing where it stands
 @dataclass(frozen=True)
 class Piece:
     """Some words of the prompt. `means`: kind → value; what they can be (one green is a color and
-    a ground)."""
+    a ground), and "plural" → the first of them where several are meant."""
 
     text: str
     means: Mapping[str, str] = field(default_factory=dict)
@@ -134,8 +134,18 @@ def _match(
         ):
             if "filmed" in usable:
                 usable["camera"] = usable.pop("filmed")
+            if _is_plural(tokens[i : i + len(phrase)], phrase, usable):
+                usable["plural"] = tokens[i]
             return Piece(" ".join(phrase), usable), len(phrase)
     return None
+
+
+def _is_plural(tokens: list[str], phrase: tuple[str, ...], means: Mapping[str, str]) -> bool:
+    """Whether several are meant: "balls" for "ball", "bounce" for "bounces"."""
+    ends = ("s", "es")
+    if "shape" in means or "thing" in means:
+        return tokens[-1] in [phrase[-1] + end for end in ends]
+    return "motion" in means and phrase[0] in [tokens[0] + end for end in ends]
 
 
 def _sure(token: str, readings: tuple[str, ...], lexicon: Lexicon) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import product
 
+from vidgen.world.nouns import Noun, Said, find_nouns, placed, placed_on
 from vidgen.world.pieces import BREAK, WORD, Piece, cut
 from vidgen.world.scene import FACTORS_FULL, OBJECT_FACTORS
 
@@ -34,6 +35,15 @@ class Conflict:
 
 
 @dataclass(frozen=True)
+class Beyond:
+    """What no scene of the world has: a color of the ground ("red" of a red floor), or several
+    objects alike ("balls", of which one is read, as its shape). `words`: as the prompt has them."""
+
+    factor: str
+    words: str
+
+
+@dataclass(frozen=True)
 class Reading:
     """A prompt understood. Relations are (object, words, object) as in `captions.relations`;
     unknown are the words that captions never use and that say nothing here."""
@@ -44,6 +54,7 @@ class Reading:
     relations: tuple[tuple[int, str, int], ...] = ()
     unknown: tuple[str, ...] = ()
     conflicts: tuple[Conflict, ...] = ()
+    beyond: tuple[Beyond, ...] = ()
 
     @property
     def known(self) -> bool:
@@ -70,88 +81,6 @@ def key_of(name: str, n: int) -> str:
     return name if n == 1 else f"{name}_{n}"
 
 
-# --- Noun phrases
-
-Said = tuple[str, str]  # phrase, canonical value
-
-
-@dataclass
-class _Noun:
-    """`a bouncing red ball`: pieces start … end − 1. `article`: "the" may be a thing that was
-    named before."""
-
-    start: int
-    end: int
-    article: str = ""
-    shapes: list[Said] = field(default_factory=list)
-    colors: list[Said] = field(default_factory=list)
-    motions: list[Said] = field(default_factory=list)
-
-
-def _nouns(pieces: list[Piece]) -> Iterator[_Noun]:
-    """The noun phrases, in order."""
-    end = 0
-    for i, piece in enumerate(pieces):
-        if i < end or not ("shape" in piece or "thing" in piece) or _is_verb(pieces, i):
-            continue
-        last = i + 1
-        while last < len(pieces) and "shape" in pieces[last]:
-            last += 1  # a tin can
-        yield _noun(pieces, i, last, end)
-        end = last
-
-
-def _is_verb(pieces: list[Piece], i: int) -> bool:
-    """The "can" of "can the ball bounce"."""
-    starts = i == 0 or BREAK in pieces[i - 1] or "chat" in pieces[i - 1]
-    after = pieces[i + 1] if i + 1 < len(pieces) else Piece("")
-    return starts and any(kind in after for kind in ("new", "the", WORD))
-
-
-def _noun(pieces: list[Piece], head: int, end: int, floor: int) -> _Noun:
-    """The noun phrase whose (first) noun is piece `head`, from what stands before it."""
-    shapes = [(p.text, p.means["shape"]) for p in pieces[head:end] if "shape" in p]
-    i, cut_at = head, None
-    while i > floor:
-        before = pieces[i - 1]
-        if "color" in before or "doing" in before:
-            pass
-        elif "ground" in before:  # a stone ball; but "on sand" is a place
-            if _placed(pieces, i - 1):
-                break
-        elif ("and" in before or BREAK in before) and "color" in pieces[i] and i - 1 > floor:
-            cut_at = i if cut_at is None else cut_at  # a red and blue ball, if there is an article
-            if "color" not in pieces[i - 2]:
-                break
-        elif not (WORD in before or not before.means):
-            break
-        i -= 1
-    article = pieces[i - 1] if i > floor else Piece("")
-    said = next((kind for kind in ("the", "new") if kind in article), "")
-    if not said:
-        i = i if cut_at is None else cut_at
-        while i < head and not ("color" in pieces[i] or "doing" in pieces[i]):
-            i += 1
-        if i < head and "doing" in pieces[i] and i > floor and not _opens(pieces, i):
-            i += 1  # what the thing before does
-    colors = [(p.text, p.means["color"]) for p in pieces[i:head] if "color" in p]
-    motions = [(p.text, p.means["doing"]) for p in pieces[i:head] if "doing" in p]
-    return _Noun(i, end, said, shapes, colors, motions)
-
-
-def _opens(pieces: list[Piece], i: int) -> bool:
-    return i == 0 or any(kind in pieces[i - 1] for kind in (BREAK, "and", "chat"))
-
-
-def _placed(pieces: list[Piece], i: int) -> bool:
-    """Whether a preposition of place stands before piece i, with colors or an article between."""
-    while i > 0 and any(k in pieces[i - 1] for k in ("color", "ground", "new", "the")):
-        i -= 1
-    if i == 0:
-        return False
-    return "on" in pieces[i - 1] or "in" in pieces[i - 1]
-
-
 # --- The whole
 
 
@@ -174,7 +103,7 @@ class _Found:
         return said[0][1] if said else None
 
 
-Mention = tuple[list[int], _Noun]  # which objects are meant, perhaps; by which words
+Mention = tuple[list[int], Noun]  # which objects are meant, perhaps; by which words
 
 
 class _Reader:
@@ -186,14 +115,17 @@ class _Reader:
         self.grounds: list[Said] = []
         self.cameras: list[Said] = []
         self.related: list[tuple[Mention, str, Mention]] = []
+        self.beyond: list[Beyond] = []
         self.current: _Found | None = None
+        self.group: list[_Found] = []  # named side by side: "a ball and a cube"
+        self.end = 0  # of the last noun phrase
         self.mention: Mention | None = None
         self.relation = ""  # said, and its second object not yet
         self.then = False
         self.early = _Found()  # said before any object
 
     def read(self, unknown: list[str]) -> Reading:
-        nouns = {noun.start: noun for noun in _nouns(self.pieces)}
+        nouns = {noun.start: noun for noun in find_nouns(self.pieces)}
         i = 0
         while i < len(self.pieces):
             if noun := nouns.get(i):
@@ -220,11 +152,12 @@ class _Reader:
             relations,
             tuple(unknown),
             tuple(self._conflicts()),
+            tuple(dict.fromkeys(self.beyond)),
         )
 
     # Objects
 
-    def _name(self, noun: _Noun) -> None:
+    def _name(self, noun: Noun) -> None:
         """A noun phrase: a new object, or one that was named before."""
         related = not noun.article and (self.relation or self._relates(noun.end))
         fits = self._fitting(noun) if noun.article == "the" or related else []
@@ -237,12 +170,25 @@ class _Reader:
             self._learn(self.current, noun)
         else:
             self.current = None
+        self._count(fits, noun)
         before, self.mention = self.mention, (fits, noun)
         if self.relation and before:
             self.related.append((before, self.relation, self.mention))
         self.relation, self.then = "", False
 
-    def _fitting(self, noun: _Noun) -> list[int]:
+    def _count(self, fits: list[int], noun: Noun) -> None:
+        """Who is meant by a verb of several; and whether this is a noun of several."""
+        between = self.pieces[self.end : noun.start]
+        kinds = ("and", BREAK, "new", "the")
+        if not all(any(kind in p for kind in kinds) for p in between):
+            self.group = []
+        self.group += [self.objects[i] for i in fits] if len(fits) == 1 or noun.plural else []
+        self.end = noun.end
+        several = len(fits) > 1  # "the balls", named before
+        if noun.plural and not several and (noun.shapes or noun.colors or noun.motions):
+            self.beyond.append(Beyond("shape", noun.plural))
+
+    def _fitting(self, noun: Noun) -> list[int]:
         """The objects that "the …" can be: those that are just so, or else those not otherwise."""
         shape = noun.shapes[-1][1] if noun.shapes else None
         color = noun.colors[-1][1] if noun.colors else None
@@ -263,7 +209,7 @@ class _Reader:
         """Whether "is left of" stands from piece i on."""
         return any("relation" in p for p in self.pieces[i : i + 2] if BREAK not in p)
 
-    def _learn(self, thing: _Found, noun: _Noun) -> None:
+    def _learn(self, thing: _Found, noun: Noun) -> None:
         """What a later mention adds."""
         thing.shapes = thing.shapes or noun.shapes
         if not thing.color:
@@ -289,10 +235,13 @@ class _Reader:
         if self._is_ground(i):
             self.grounds.append((piece.text, piece.means["ground"]))
         elif "color" in piece:
-            if self._is_worn(i):
-                self._of().worn.append((piece.text, piece.means["color"]))
+            if self._is_of_ground(i):
+                self.beyond.append(Beyond("ground", piece.text))
+            elif self._is_worn(i):
+                for thing in self._of(i):
+                    thing.worn.append((piece.text, piece.means["color"]))
         elif "motion" in piece:
-            self._move((piece.text, piece.means["motion"]))
+            self._move((piece.text, piece.means["motion"]), self._of(i))
         elif "camera" in piece:
             self.cameras.append((piece.text, piece.means["camera"]))
         elif "then" in piece:
@@ -302,35 +251,58 @@ class _Reader:
         if BREAK in piece or "lens" in piece or "camera" in piece or "motion" in piece:
             self.relation = ""
 
-    def _of(self) -> _Found:
-        """What is being spoken of."""
+    def _of(self, i: int) -> list[_Found]:
+        """Whom piece i is said of."""
+        are = i > 0 and self.pieces[i - 1].text == "are"
+        if self.group and (are or "plural" in self.pieces[i]):
+            return self.group
         if self.current:
-            return self.current
-        return _Found() if self.objects else self.early  # of one of several: not known which
+            return [self.current]
+        return [] if self.objects else [self.early]  # of one of several: not known which
 
-    def _move(self, motion: Said) -> None:
-        thing, then, self.then = self._of(), self.then, False
-        if not (then and thing.motions):
-            thing.motions.append(motion)
+    def _move(self, motion: Said, things: list[_Found]) -> None:
+        then, self.then = self.then, False
+        for thing in things:
+            if not (then and thing.motions):
+                thing.motions.append(motion)
 
     def _is_ground(self, i: int) -> bool:
         piece = self.pieces[i]
         if "ground" not in piece:
             return False
         after = self.pieces[i + 1] if i + 1 < len(self.pieces) else Piece(",", {BREAK: ","})
-        if "floor" in after or _placed_on(self.pieces, i):
+        if "floor" in after or placed_on(self.pieces, i):
             return True
         if "color" in piece:
+            return self._is_of_ground(i)
+        return placed(self.pieces, i) or BREAK in after or "and" in after
+
+    def _is_of_ground(self, i: int) -> bool:
+        """Whether a color that stands before no noun is that of a ground: "red ground", "on red",
+        "on a red …", "the ground is red"."""
+        following = (p for p in self.pieces[i : i + 8] if "color" not in p)  # "dark red blue floor"
+        after = next(following, Piece(""))
+        if "floor" in after or "ground" in after:
+            return True
+        if after.text in ("color", "colour"):  # a ball in a red color
             return False
-        return _placed(self.pieces, i) or BREAK in after or "and" in after
+        while i > 1 and "and" in self.pieces[i - 1] and "color" in self.pieces[i - 2]:
+            i -= 2  # "red and blue": as the first is
+        if placed_on(self.pieces, i):
+            return True
+        if i == 0 or "is" not in self.pieces[i - 1]:
+            return False
+        i -= 1
+        while i > 0 and WORD in self.pieces[i - 1]:
+            i -= 1  # ground that is red
+        return i > 0 and "floor" in self.pieces[i - 1]
 
     def _is_worn(self, i: int) -> bool:
-        """Whether a color that stands before no noun is that of the object."""
+        """Whether a color that stands before no noun, and is of no ground, is that of the
+        object."""
         while i > 0:
             before = self.pieces[i - 1]
             after = self.pieces[i + 1] if i + 1 < len(self.pieces) else Piece("")
-            if "floor" in after or "ground" in after:
-                return False
             listed = "and" in before or BREAK in before  # "red and blue": as the first is
             if not (listed and i > 1 and "color" in self.pieces[i - 2]):
                 break
@@ -358,12 +330,3 @@ class _Reader:
 def _conflict(factor: str, said: list[Said], winner: int) -> Iterator[Conflict]:
     if len({value for _, value in said}) > 1:
         yield Conflict(factor, tuple(dict.fromkeys(text for text, _ in said)), said[winner][0])
-
-
-def _placed_on(pieces: list[Piece], i: int) -> bool:
-    """Whether piece i stands right after "on", "on the", "in the"."""
-    while i > 0 and ("new" in pieces[i - 1] or "the" in pieces[i - 1]):
-        i -= 1
-        if i > 0 and "in" in pieces[i - 1]:
-            return True
-    return i > 0 and "on" in pieces[i - 1]
