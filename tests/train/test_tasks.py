@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from vidgen.errors import UsageError
 from vidgen.nn.autoencoder import VideoAutoencoder
@@ -195,3 +196,22 @@ def test_shipped_recipes_are_read(name):
 def test_a_judge_of_what_it_has_no_names_for_is_refused(model, data, said) -> None:
     with pytest.raises(UsageError, match=said):
         make_task(recipe("judge", model, data))
+
+
+def test_a_judges_sheet_renders_no_more_than_it_shows(tmp_path, monkeypatch) -> None:
+    """Twelve clips, of a large batch too."""
+    from vidgen.train.tasks import judge
+
+    rendered: list[int] = []
+
+    def render(scenes, **size):
+        rendered.append(len(scenes))
+        return judge_render(scenes, **size)
+
+    judge_render = judge.render
+    monkeypatch.setattr(judge, "render", render)
+    task = make_task(recipe("judge", {}, batch_size=256))
+    task.sample_sheet({}, tmp_path / "sheet.png")
+    assert rendered == [12]
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size == (5 * 64, 12 * 40)

@@ -14,8 +14,6 @@ from vidgen.errors import InputError
 if TYPE_CHECKING:
     from vidgen.metrics.judge import Verdict, WorldJudge
 
-BATCH = 32
-
 
 @dataclass
 class Judged:
@@ -49,7 +47,7 @@ def look(
     """Judge every clip, a batch at a time; of its pixels nothing is kept but `thumbnails`."""
     import torch
 
-    from vidgen.metrics.judge import prepared, squeezed
+    from vidgen.metrics.judge import BATCH, prepared, squeezed
 
     done = Judged([], [], [], set(), [])
     waiting: list[Any] = []

@@ -206,6 +206,7 @@ def score(
 ) -> tuple[list[Mark] | None, list[Mark]]:
     """Marks of the model in place (None: there is none) and of the candidate, clip by clip on the
     same captions from the same noise."""
+    from vidgen.metrics.judge import BATCH
     from vidgen.stages import judge_model as bench
     from vidgen.stages.base import Compute
     from vidgen.systems.base import ModelFolder
@@ -213,7 +214,7 @@ def score(
 
     level, first = network.config.level, VALIDATION_SEEDS.start + OFFSET
     scenes = [sample_scene(first + i, level=level) for i in range(plan.num)]
-    compute = Compute(device=device, batch_size=bench.BATCH)
+    compute = Compute(device=device, batch_size=BATCH)
 
     def judged(folder: ModelFolder) -> list[Mark]:
         console.note(f"trying {folder.path}")

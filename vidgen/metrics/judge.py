@@ -28,6 +28,7 @@ SHIPPED = Path(__file__).parent / "judges"  # a folder for each level of the wor
 FRAMES = 5
 TIMES = (0.0, 0.5, 1.0, 1.5, 2.0)  # seconds of the frames that it is trained on
 HEIGHT, WIDTH = 40, 64
+BATCH = 32  # clips that are made and judged at a time, where many are
 STRIDE = 4  # pixels from cell to cell
 OBJECT_FACTORS = ("shape", "color", "motion")
 CLIP_FACTORS = ("ground", "camera")

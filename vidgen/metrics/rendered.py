@@ -9,12 +9,10 @@ import torch
 from torch import Tensor
 
 from vidgen.io.video import iter_frames, write_video
-from vidgen.metrics.judge import HEIGHT, TIMES, WIDTH, WorldJudge, prepared
+from vidgen.metrics.judge import BATCH, HEIGHT, TIMES, WIDTH, WorldJudge, prepared
 from vidgen.metrics.world_accuracy import Asked, Mark, mark
 from vidgen.world.render import render
 from vidgen.world.scene import TEST_SEEDS, sample_scene
-
-BATCH = 32
 
 
 def judge_rendered(network: WorldJudge, num: int, *, compress: bool = True) -> list[Mark]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from vidgen.io.record import Record
-from vidgen.metrics.judge import WorldJudge, prepared
+from vidgen.metrics.judge import BATCH, WorldJudge, prepared
 from vidgen.metrics.rendered import compressed
 from vidgen.metrics.world_accuracy import Asked, Mark, mark
 from vidgen.stages.base import Compute, Notify, Silent
@@ -17,8 +17,6 @@ from vidgen.stages.sample_keyframes import Choices, sample_keyframes
 from vidgen.systems.base import ModelFolder
 from vidgen.world.captions import caption
 from vidgen.world.scene import Scene
-
-BATCH = 32
 
 
 def samples(
