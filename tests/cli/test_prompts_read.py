@@ -11,7 +11,8 @@ import pytest
 from vidgen.cli.prompt_check import known_words
 from vidgen.errors import Exit
 from vidgen.io.stream import read_stream
-from vidgen.world.vocabulary import BASIC
+from vidgen.train.recipe import load_recipe
+from vidgen.world.vocabulary import BASIC, FULL
 
 
 @pytest.fixture
@@ -52,8 +53,14 @@ def test_a_prompt_of_which_no_word_is_known(run, tmp_path, no_weights, words):
 
 
 def test_the_words_that_may_be_used_are_all_listed():
-    for factor, values in BASIC.items():
-        assert f"{factor} {', '.join(values)}" in known_words()
+    """Of every world that the shipped model's recipe takes captions from."""
+    data = load_recipe("world-keyframes").data
+    levels = {data["level"], *(["full"] if data["num_full"] else [])}
+    assert levels == {"basic", "full"}
+    listed = dict(part.split(" ", 1) for part in known_words().split("; "))
+    for factor, values in FULL.items():
+        assert listed[factor].split(", ") == list(values)
+        assert set(BASIC[factor]) <= set(values)
 
 
 @pytest.mark.parametrize("prompt", ["42", "!?", "the of is", "🎈"])

@@ -52,10 +52,11 @@ def check_prompts(rows: Sequence[dict[str, Any]], folder: ModelFolder, notify: N
 
 
 def known_words() -> str:
-    """The canonical words of the world that the shipped model draws, by factor."""
-    from vidgen.world.vocabulary import BASIC
+    """The canonical words of the captions that the shipped model was trained on, by factor: those
+    of the full world, too."""
+    from vidgen.world.vocabulary import FULL
 
-    return "; ".join(f"{factor} {', '.join(values)}" for factor, values in BASIC.items())
+    return "; ".join(f"{factor} {', '.join(values)}" for factor, values in FULL.items())
 
 
 def shortened(text: str) -> str:
