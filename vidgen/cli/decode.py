@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 from vidgen.cli import video_output
 from vidgen.cli.console import Console
-from vidgen.cli.options import Crf, DryRun, Fps, Inputs, Keep, Model, Place, RecordOutput
+from vidgen.cli.options import Crf, DryRun, Fps, Inputs, Keep, Model, Place, RecordOutput, option
 from vidgen.cli.page import Page
+
+Decoder = Annotated[
+    Literal["image", "video"] | None,
+    option("--decoder", metavar="KIND", default="video where the model has one",
+           help="image (frame by frame) or video (frames see each other: less flicker)"),
+]  # fmt: skip
 
 PAGE = Page(
     name="decode",
     summary="latents records to video",
     description="""\
-Decodes latents to frames with the model's autoencoder. What is written follows from the name after
+Decodes latents to frames with the model's video decoder, or, where it has none, frame by frame with
+its autoencoder; both take the same latents. What is written follows from the name after
 -o: .mp4, .mkv, .webm and .gif are videos, a name that ends in / is a folder of PNG files, anything
 else, and standard output, is a stream of frames records. --format rgb and --format nut write raw
 frames to standard output, for ffmpeg.
 
 Latents of another autoencoder are refused before any weights load. Latents are decoded in chunks of
-frames, in smaller ones when memory runs out, which changes nothing in the result; the latents that
-came in are never lost by it.
+frames, in smaller ones when memory runs out; the latents that came in are never lost by it. Chunks
+of a video decoder overlap by all that its convolutions over time can see, so that the result is
+that of one piece. Attention over time has no such bound: there, and where memory is too short for
+the overlap, chunks are blended, and the log says so under `approximations`.
 
 Videos carry the record's history; `vidgen log` prints it.""",
     reads="latents records from IN",
@@ -28,6 +39,7 @@ Videos carry the record's history; `vidgen log` prints it.""",
         ("vidgen decode all.latents.safetensors -o 'out/{id}.webm'", "one file a record"),
         ("vidgen decode ball.latents.safetensors | vidgen contact-sheet -o ball.png",
          "frames in a pipe"),
+        ("vidgen decode ball.latents.safetensors --decoder image -o ball.mp4", "frame by frame"),
         ("vidgen decode ball.latents.safetensors --format rgb > ball.rgb", "raw rgb24"),
     ],
     notes={
@@ -49,6 +61,7 @@ def decode(
     console: Console,
     inputs: Inputs = None,
     model: Model = None,
+    decoder: Decoder = None,
     fps: Fps = None,
     crf: Crf = 18,
     format: video_output.RawFormat = None,
@@ -66,15 +79,17 @@ def decode(
     if dry_run:
         from vidgen.stages import plan
 
-        print_text(plan.decoding(folder, place.compute(), list(records)))
+        print_text(plan.decoding(folder, place.compute(), list(records), decoder))
         return
     video_output.check_names(out, (r.id for r in headers_of(inputs)), video=video)
 
+    from vidgen.stages.decode import component_of
     from vidgen.stages.decode import decode as stage
 
+    component_of(folder, decoder)
     compute = place.compute(preload=not inputs)
     compute.check()
-    frames = stage(records, folder, keep=keep, compute=compute, notify=console)
+    frames = stage(records, folder, which=decoder, keep=keep, compute=compute, notify=console)
     if video:
         video_output.write_videos(frames, out, console, fps=fps, crf=crf, format=format)
     else:

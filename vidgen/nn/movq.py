@@ -97,12 +97,12 @@ class Place(NamedTuple):
     width_in: int
     width: int
     level: int | None
-    index: int
+    number: int
 
     @property
     def name(self) -> str:
         where = "middle" if self.level is None else f"level_{self.level}"
-        return f"{where}_{self.kind}_{self.index}"
+        return f"{where}_{self.kind}_{self.number}"
 
 
 def layout(config: MoVQConfig) -> Iterator[Place]:

@@ -1,17 +1,27 @@
-"""Latents records → frames records."""
+"""Latents records → frames records.
+
+A decoder is the autoencoder's own, frame by frame, or a video decoder, which sees several frames at
+once. Long clips go through in chunks of frames with as much of their neighbours as the decoder can
+see, so that no result depends on the chunks. Attention over time sees everything: there chunks
+overlap and are blended, and the log says so.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
-from vidgen.errors import InputError, OutOfMemory, is_out_of_memory
+from vidgen.errors import InputError, OutOfMemory, UsageError, is_out_of_memory
 from vidgen.io import log
 from vidgen.io.record import Record
+from vidgen.nn.attention import kernel
 from vidgen.nn.autoencoder import VideoAutoencoder
+from vidgen.nn.movq import MoVQDecoder
 from vidgen.nn.pixels import to_uint8
 from vidgen.stages.base import (
     FLOATS,
@@ -23,18 +33,68 @@ from vidgen.stages.base import (
     require_tensor,
     require_whole,
 )
+from vidgen.stages.chunks import Chunks, in_chunks
 from vidgen.systems import world
 from vidgen.systems.base import ModelFolder
+from vidgen.systems.video_decoder import COMPONENT, has_video_decoder, load_video_decoder
 
 STAGE = "decode"
 SPENT = ("text.*", "latents")
-CHUNK = 16  # frames decoded at once; smaller when memory runs out
+CHUNK = 16  # frames decoded at once, beside those they can see; fewer when memory runs out
+
+Which = Literal["image", "video"]
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Latents `1 c t h w` → pixels `1 3 t H W` in −1 … 1, where `weight` is.
+
+    reach  how many frames away a latent can change a frame; None: any number
+    """
+
+    decode: Callable[[Tensor], Tensor]
+    weight: Tensor
+    reach: int | None = 0
+
+
+def component_of(folder: ModelFolder, which: Which | None) -> str:
+    """The component that decodes: the video decoder where the model has one, or what `which` says.
+    UsageError for a video decoder that isn't there."""
+    if which == "image" or (which is None and not has_video_decoder(folder)):
+        return "vae"
+    if not has_video_decoder(folder):
+        raise UsageError(
+            f"--decoder video: `{folder.name}` has no component `{COMPONENT}`",
+            next="leave --decoder out to decode frame by frame",
+        )
+    return COMPONENT
+
+
+def first_chunks(reach: int | None) -> Chunks:
+    """The chunks to begin with."""
+    return Chunks(CHUNK + 2 * (reach or 0), reach)
+
+
+def load(folder: ModelFolder, component: str) -> VideoAutoencoder | MoVQDecoder:
+    """The network that decodes, on the CPU."""
+    if component == COMPONENT:
+        return load_video_decoder(folder)
+    return world.load_autoencoder(folder)
+
+
+def placed(network: VideoAutoencoder | MoVQDecoder, compute: Compute) -> Decoder:
+    """The decoder on the device and in the dtype."""
+    network = network.to(device=compute.torch_device(), dtype=compute.torch_dtype())
+    if isinstance(network, MoVQDecoder):
+        return Decoder(network, network.conv_in.weight, network.config.reach)
+    return Decoder(network.decode, network.latents_mean)
 
 
 def decode(
     records: Iterable[Record],
     folder: ModelFolder,
     *,
+    which: Which | None = None,
     keep: bool = False,
     compute: Compute = Compute(),
     notify: Notify = Silent(),
@@ -42,69 +102,78 @@ def decode(
     """Latents records → records with `frames` `T H W 3` (uint8), cropped to the size that the
     record names. What decoding spends (text, latents) is dropped unless `keep`.
 
+    which  of the model's decoders; None: the video decoder where it has one
+
     Raises InputError for latents of another autoencoder, before any weights are read.
     """
-    loading = Loading(lambda: world.load_autoencoder(folder), now=compute.preload)
+    component = component_of(folder, which)
+    shaping = ["--decoder", "image"] if component != component_of(folder, None) else []
+    loading = Loading(lambda: load(folder, component), now=compute.preload)
     for record in records:
         require_kind(record, "latents", made_by="vidgen sample-keyframes")
         require_space(record, folder)
         channels = folder.size("vae", "channels")
         require_tensor(record, "latents", FLOATS, channels, None, None, None)
         height, width = require_whole(record, "height"), require_whole(record, "width")
-        frames = _frames(record.torch("latents"), loading.get(), compute, notify)
+        with kernel("auto") as kernels:
+            decoder = placed(loading.get(), compute)
+            frames, approximations = _frames(record.torch("latents"), decoder, notify)
         yield record.replace(
             kind="frames",
             tensors={"frames": frames[:, :height, :width].contiguous()},
             drop=() if keep else SPENT,
             entry=log.new_entry(
                 STAGE,
-                argv=[STAGE, *(["--keep"] if keep else [])],
-                model=folder.identity("vae"),
+                argv=[STAGE, *shaping, *(["--keep"] if keep else [])],
+                model=folder.identity(component),
+                attention="+".join(sorted(kernels)) or None,
+                approximations=approximations,
                 inputs=[record.digest],
                 **compute.described(),
             ),
         )
 
 
-def require_space(record: Record, folder: ModelFolder) -> None:
-    """InputError unless the record's latents are those of the folder's autoencoder."""
+def require_space(record: Record, folder: ModelFolder, *, verb: str = "decodes") -> None:
+    """InputError unless the record's latents are those of the folder's autoencoder. `verb`: what
+    is to be done with them."""
     space = record.attrs.get("latent_space")
     if space != folder.latent_space:
         raise InputError(
             f"record `{record.id}`: latents are in space `{space}`,"
-            f" `{folder.name}` decodes `{folder.latent_space}`",
+            f" `{folder.name}` {verb} `{folder.latent_space}`",
             why="another autoencoder made them, and this one would return noise",
             next="vidgen log FILE   (names the model that made them)",
         )
 
 
 @torch.no_grad()
-def _frames(latents: Tensor, vae: VideoAutoencoder, compute: Compute, notify: Notify) -> Tensor:
-    """latents `c t h w` → frames `t h w 3` uint8, in chunks along time.
+def _frames(latents: Tensor, decoder: Decoder, notify: Notify) -> tuple[Tensor, list[str]]:
+    """latents `c t h w` → frames `t h w 3` uint8, and what is not exact about them. Smaller chunks
+    are the answer to too little memory."""
+    total, chunks = latents.shape[1], first_chunks(decoder.reach)
+    weight = decoder.weight
 
-    The autoencoder works frame by frame, so chunks are exact, and half a chunk is the answer to
-    too little memory.
-    """
-    vae = vae.to(device=compute.torch_device(), dtype=compute.torch_dtype())
-    weight = vae.latents_mean
-    chunk, start, done = CHUNK, 0, []
-    while start < latents.shape[1]:
-        z = latents[None, :, start : start + chunk].to(weight.device, weight.dtype)
+    def call(z: Tensor) -> Tensor:
+        return decoder.decode(z[None].to(weight.device, weight.dtype))[0]
+
+    while True:
+        done: list[Tensor] = []
+        count = 0
         try:
-            pixels = to_uint8(vae.decode(z)[0])
-            done.append(rearrange(pixels, "c t h w -> t h w c").cpu())
+            for pixels in in_chunks(latents, call, chunks):
+                done.append(rearrange(to_uint8(pixels), "c t h w -> t h w c").cpu())
+                count += len(done[-1])
+                notify.step(count, total, "frame")
+            return torch.cat(done), [] if chunks.exact(total) else [chunks.in_words()]
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            if chunk == 1:
-                raise OutOfMemory(
-                    f"one frame does not fit in the memory of {weight.device}",
-                    why="the latents are untouched: nothing of the sampling is lost",
-                    next="vidgen decode --device cpu …",
-                ) from None
-            chunk //= 2
-            notify.warn(f"out of memory: frames decoded at once from here on: {chunk}")
-            continue
-        start += chunk
-        notify.step(min(start, latents.shape[1]), latents.shape[1], "frame")
-    return torch.cat(done)
+        if chunks.size == 1:
+            raise OutOfMemory(
+                f"one frame does not fit in the memory of {weight.device}",
+                why="the latents are untouched: nothing of the sampling is lost",
+                next="vidgen decode --device cpu …",
+            ) from None
+        chunks = chunks.smaller()
+        notify.warn(f"out of memory: frames decoded at once from here on: {chunks.size}")

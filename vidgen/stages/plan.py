@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vidgen.io.record import Record, human_bytes
-from vidgen.nn.autoencoder import VideoAutoencoder
+from vidgen.nn.movq import MoVQDecoder
 from vidgen.stages.base import Compute
-from vidgen.stages.decode import CHUNK
+from vidgen.stages.decode import CHUNK, Which, component_of, first_chunks
+from vidgen.stages.decode import load as load_decoder
 from vidgen.systems import world
 from vidgen.systems.base import ModelFolder
 
@@ -85,9 +86,11 @@ def sampling(
     )
 
 
-def decoding(folder: ModelFolder, compute: Compute, records: list[Record]) -> str:
+def decoding(
+    folder: ModelFolder, compute: Compute, records: list[Record], which: Which | None = None
+) -> str:
     """Of decode, for these latents records."""
-    return _decoding(folder, compute, [tuple(r["latents"].shape) for r in records])
+    return _decoding(folder, compute, [tuple(r["latents"].shape) for r in records], which)
 
 
 def decoding_of_samples(folder: ModelFolder, compute: Compute, count: int) -> str:
@@ -98,19 +101,33 @@ def decoding_of_samples(folder: ModelFolder, compute: Compute, count: int) -> st
     return _decoding(folder, compute, [shape] * count)
 
 
-def _decoding(folder: ModelFolder, compute: Compute, shapes: list[tuple[int, ...]]) -> str:
-    network = _meta(lambda: world.load_autoencoder(folder))
-    stride = network.config.stride
+def _decoding(
+    folder: ModelFolder,
+    compute: Compute,
+    shapes: list[tuple[int, ...]],
+    which: Which | None = None,
+) -> str:
+    component = component_of(folder, which)
+    network = _meta(lambda: load_decoder(folder, component))
+    if isinstance(network, MoVQDecoder):
+        decode, reach, config = network, network.config.reach, network.config
+        widest, shrink = max(config.widths[:2]), config.patch
+    else:
+        decode, reach, config = network.decode, 0, network.config
+        widest, shrink = config.decoder_widths[0], 2
+    stride, chunks = config.stride, first_chunks(reach)
     flops = peak = 0.0
     for c, t, h, w in shapes:
-        one = _flops(network.decode, torch.empty(1, c, 1, h, w, device="meta"))
-        flops += one * t
-        peak = max(peak, _pixels(network, min(CHUNK, t), h * stride, w * stride, compute))
+        one = _flops(decode, torch.empty(1, c, 1, h, w, device="meta"))
+        spans = chunks.spans(t)
+        flops += one * sum(end - first for first, end in spans)
+        pixels = min(chunks.size, t) * h * stride * w * stride
+        peak = max(peak, _live(pixels, widest, shrink, compute))
     frames = ", ".join(
         sorted({f"[{t}, {h * stride}, {w * stride}, 3] uint8" for _, t, h, w in shapes})
     )
     rows = {
-        "model": f"{folder.name} ({folder.latent_space})",
+        "model": f"{folder.name}/{component} ({folder.latent_space})",
         "records": str(len(shapes)),
         "frames": frames,
         **_costs(network, flops, peak, compute),
@@ -130,7 +147,8 @@ def encoding_video(folder: ModelFolder, compute: Compute, records: Iterable[Reco
         shapes.add(f"[{network.config.channels}, {t}, {h}, {w}] float32")
         frame = torch.empty(1, 3, 1, h * stride, w * stride, device="meta")
         flops += _flops(network.encode, frame) * t
-        peak = max(peak, _pixels(network, min(CHUNK, t), h * stride, w * stride, compute))
+        pixels = min(CHUNK, t) * h * stride * w * stride
+        peak = max(peak, _live(pixels, network.config.encoder_widths[0], 2, compute))
         count += 1
     return _table(
         "encode-video",
@@ -143,13 +161,10 @@ def encoding_video(folder: ModelFolder, compute: Compute, records: Iterable[Reco
     )
 
 
-def _pixels(
-    network: VideoAutoencoder, frames: int, height: int, width: int, compute: Compute
-) -> float:
-    """Bytes of the widest layers alive at once: four of full width at half size, and the pixels."""
-    widest = max(*network.config.decoder_widths[:1], *network.config.encoder_widths[:1])
-    item = compute.torch_dtype().itemsize
-    return frames * height * width * (4 * widest / 4 * item + 3 * 4)
+def _live(pixels: int, widest: int, shrink: int, compute: Compute) -> float:
+    """Bytes of the widest layers alive at once, four of them, each a `shrink`th as high and wide as
+    the pixels; and of the pixels."""
+    return pixels * (4 * widest / shrink**2 * compute.torch_dtype().itemsize + 3 * 4)
 
 
 def _meta(load: Callable[[], nn.Module]) -> Any:

@@ -97,8 +97,8 @@ def _authors_place(place: Place) -> str:
     names = {"time_block": "temporal_block", "attention": "attn", "time_attention": "temporal_attn"}
     kind = names.get(place.kind, place.kind)
     if place.level is None:
-        return f"decoder.mid.{kind}_{place.index + 1}"
-    inside = "upsample" if kind == "up" else f"{kind}.{place.index}"
+        return f"decoder.mid.{kind}_{place.number + 1}"
+    inside = "upsample" if kind == "up" else f"{kind}.{place.number}"
     return f"decoder.up.{place.level}.{inside}"
 
 
@@ -106,7 +106,7 @@ def _diffusers_place(place: Place, levels: int) -> str:
     """Their levels count from the coarsest."""
     kind = {"block": "resnets", "attention": "attentions", "up": "upsamplers"}[place.kind]
     where = "mid_block" if place.level is None else f"up_blocks.{levels - 1 - place.level}"
-    return f"decoder.{where}.{kind}.{place.index}"
+    return f"decoder.{where}.{kind}.{place.number}"
 
 
 def _inside(place: Place, theirs: str, table: dict[Kind, dict[str, str]]) -> list[Prefix]:

@@ -16,6 +16,7 @@ CLASSES = {
     "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
     "transformer": ["vidgen", "VideoDiT"],
     "vae": ["vidgen", "VideoAutoencoder"],
+    "video_decoder": ["vidgen", "MoVQDecoder"],
     "scheduler": ["vidgen", "Sampler"],
 }
 

@@ -22,11 +22,13 @@ from vidgen.errors import InputError
 from vidgen.io import weights
 from vidgen.nn.autoencoder import AutoencoderConfig, VideoAutoencoder
 from vidgen.nn.dit import DiTConfig, VideoDiT
+from vidgen.nn.movq import MoVQConfig, MoVQDecoder
 from vidgen.nn.text import Tokenizer
 from vidgen.systems.base import ModelFolder
 
 # Our networks: the class that model_index.json names → its config's class, its module.
 NETWORKS: dict[str, tuple[type, Callable[[Any], nn.Module]]] = {
+    "MoVQDecoder": (MoVQConfig, MoVQDecoder),
     "VideoDiT": (DiTConfig, VideoDiT),
     "VideoAutoencoder": (AutoencoderConfig, VideoAutoencoder),
 }
