@@ -12,7 +12,12 @@ VARIANTS = {
     "conv1d_attn3d_blocks": "the same, with attention over windows of 2×2 pixels in all frames",
     "interpolation": "a convolution over groups behind each spatial one, mixed in by a gate",
 }
-TEXT_MEANS = ("words", "padding_as_zeros", "padding_too")
+CHOICES = {
+    "variant": tuple(VARIANTS),
+    "text_mean": ("words", "padding_as_zeros", "padding_too"),
+    "frame_embedding": ("attention", "all"),
+    "noise_embedding": ("", "time", "frames"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +41,7 @@ class UNetConfig:
     text_dim: int = 4096  # of each text token; 0: a network without text
     context_dim: int = 0  # a linear layer and a norm bring text to this width; 0: it stays
     pooled_dim: int = 0  # of a pooled text vector, added to the noise level's embedding; 0: none
-    text_mean: str = "words"  # what the query of text pooling is the mean of; see TEXT_MEANS
+    text_mean: str = "words"  # what the query of text pooling is the mean of; see `Text`
     null_tokens: int = 1  # the null text's length; all but the first are padding
     # Where the embedding of frame positions goes: "attention" puts it in the place of the noise
     # level's in the norm before temporal attention (v1.0), "all" adds it to that in every temporal
@@ -54,22 +59,41 @@ class UNetConfig:
     def __post_init__(self) -> None:
         for name in ("widths", "self_attention", "cross_attention"):  # JSON has lists
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name, allowed in (
-            ("variant", tuple(VARIANTS)),
-            ("text_mean", TEXT_MEANS),
-            ("frame_embedding", ("attention", "all")),
-            ("noise_embedding", ("", "time", "frames")),
-        ):
+        for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, must be one of {allowed}")
-        n = len(self.widths)
-        if not (n == len(self.self_attention) == len(self.cross_attention) and n and self.blocks):
-            raise ValueError(
-                f"widths has {n} levels, self_attention {len(self.self_attention)},"
-                f" cross_attention {len(self.cross_attention)}"
-            )
-        if any(self.cross_attention) and not self.text_dim:
-            raise ValueError("cross_attention needs text_dim above 0")
+        if {len(self.self_attention), len(self.cross_attention)} != {len(self.widths)}:
+            raise ValueError("widths, self_attention and cross_attention must have the same levels")
+        for level, (own, text) in enumerate(
+            zip(self.self_attention, self.cross_attention, strict=True)
+        ):
+            before, width = self.channels(level)
+            for n in (before, width, width // 2, max(before, width) // 2):
+                if n % self.groups or not n:
+                    raise ValueError(f"groups is {self.groups}, must divide {n} of level {level}")
+            for n in ([before] if own else []) + ([width] if text else []):
+                if n % self.head_dim:
+                    raise ValueError(
+                        f"head_dim is {self.head_dim}, must divide {n} of level {level}"
+                    )
+        for wrong, why in (
+            (self.blocks < 1, "blocks must be at least 1"),
+            (self.init_channels % 2 or self.init_channels < 4, "init_channels must be even"),
+            (self.text_dim and self.time_dim % self.head_dim, "head_dim must divide time_dim"),
+            (not self.text_dim and any(self.cross_attention), "cross_attention needs a text_dim"),
+            (not self.text_dim and self.context_dim, "context_dim needs a text_dim"),
+            (
+                self.lerp_attention and self.variant != "interpolation",
+                "lerp_attention is for the variant interpolation",
+            ),
+            (
+                (self.motion or self.image_stem or self.noise_embedding == "frames")
+                and not self.has_frames,
+                "motion, image_stem and noise_embedding `frames` need a variant with frames",
+            ),
+        ):
+            if wrong:
+                raise ValueError(why)
 
     @property
     def context(self) -> int:

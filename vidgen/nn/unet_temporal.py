@@ -124,18 +124,19 @@ class TimeAttentionBlock(nn.Module):
         if cond.picture:
             return x
         y = over_time(self.attention, self.norm1(x, cond.time_attn), cond.frames, self.window)
-        x = self.merge(x, y, 0, cond)
-        return self.merge(x, self.ff(self.norm2(x, cond.time)), 1, cond)
+        x = self.merge(x, y, 1, cond)
+        return self.merge(x, self.ff(self.norm2(x, cond.time)), 2, cond)
 
 
 class LerpAttentionBlock(TimeAttentionBlock):
     """The same for the interpolation of Kandinsky Video 1.1: both parts are mixed in by gates."""
 
     def start(self) -> None:
-        self.gates = nn.Parameter(torch.zeros(2))
+        self.gate1 = nn.Parameter(torch.zeros(1))
+        self.gate2 = nn.Parameter(torch.zeros(1))
 
     def merge(self, x: Tensor, y: Tensor, part: int, cond: Cond) -> Tensor:
-        return lerp(x, y, self.gates[part], cond)
+        return lerp(x, y, self.gate1 if part == 1 else self.gate2, cond)
 
 
 def over_time(attention: HeadAttention, x: Tensor, frames: int, window: int = 1) -> Tensor:
