@@ -8,10 +8,13 @@ from pathlib import Path
 
 import torch
 
+from vidgen.diffusion.groups import PACKINGS
 from vidgen.nn.autoencoder import AutoencoderConfig, VideoAutoencoder
 from vidgen.nn.dit import DiTConfig, VideoDiT
+from vidgen.nn.unet import UNet, UNetConfig
 from vidgen.systems import save
 from vidgen.systems.base import Geometry, Sampler
+from vidgen.systems.interpolation import COMPONENTS, Settings
 from vidgen.train.recipe import Recipe
 from vidgen.train.tasks.text import TextTask
 
@@ -39,6 +42,25 @@ def make(folder: Path, *, name: str = "tiny", seed: int = 0) -> Path:
     task.export(task.build(), folder)
     sampler = Sampler("flow", "linear_flow", "euler", 3, 2.0, shift=2.0)
     save.write_json(folder / "scheduler" / "scheduler_config.json", asdict(sampler))
-    parts = ["text_encoder", "tokenizer", "transformer", "vae", "scheduler"]
+    for method, component in COMPONENTS.items():
+        interpolator(folder / component, method)
+    parts = ["text_encoder", "tokenizer", "transformer", "vae", "scheduler", *COMPONENTS.values()]
     save.write_index(folder, name, "world", parts)
     return folder
+
+
+def interpolator(folder: Path, method: str) -> None:
+    """Write an interpolation network of either kind."""
+    channels, out = PACKINGS[method].channels(VAE.channels)
+    variant = "interpolation" if method == "grouped" else "conv1d_attn1d_blocks"
+    config = UNetConfig(
+        in_channels=channels, out_channels=out, variant=variant, init_channels=16, widths=(16, 16),
+        self_attention=(False, True), cross_attention=(False, False), blocks=1, head_dim=8,
+        groups=4, time_dim=32, text_dim=0, noise_embedding="time", skip_rows=20,
+    )  # fmt: skip
+    network = UNet(config)
+    with torch.no_grad():
+        for p in network.parameters():  # in a new network gates are closed
+            p.add_(0.05 * torch.randn_like(p))
+    settings = Settings("v", "cosine", "euler", 3, 1.25)
+    save.write_component(folder, config.to_dict() | {"sample": asdict(settings)}, network)

@@ -26,6 +26,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "encode-text": ("encode_text", "prompts to text records"),
         "encode-video": ("encode_video", "videos to latents records"),
         "sample-keyframes": ("sample_keyframes", "text records to keyframe latents"),
+        "interpolate": ("interpolate", "keyframe latents to denser latents"),
         "decode": ("decode", "latents records to video"),
     },
     "The whole job": {

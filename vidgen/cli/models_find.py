@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SERVES = {
     "text_encoder": ("encode-text",),
     "transformer": ("sample-keyframes",),
+    "interpolation": ("interpolate",),
     "vae": ("encode-video", "decode"),
 }
 
@@ -92,7 +93,7 @@ def describe(folder: ModelFolder) -> dict[str, Any]:
         "path": str(folder.path),
         "system": folder.system,
         "shipped": is_shipped(folder),
-        "serves": [command for part in parts for command in SERVES.get(part, ())],
+        "serves": [c for part, commands in SERVES.items() if part in parts for c in commands],
         "latent_space": _known(lambda: folder.latent_space) if "vae" in parts else None,
         "text_encoder": _known(lambda: folder.text_encoder) if "text_encoder" in parts else None,
         "sampler": _known(lambda: asdict(folder.sampler)) if "scheduler" in parts else None,

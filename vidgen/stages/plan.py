@@ -15,12 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from vidgen.diffusion.groups import PACKINGS, STRIDE
 from vidgen.io.record import Record, human_bytes
 from vidgen.nn.movq import MoVQDecoder
+from vidgen.nn.unet import UNet
 from vidgen.stages.base import Compute
 from vidgen.stages.decode import CHUNK, Which, component_of, first_chunks
 from vidgen.stages.decode import load as load_decoder
-from vidgen.systems import world
+from vidgen.stages.interpolate import Choices, checked_record, method_of
+from vidgen.systems import interpolation, world
 from vidgen.systems.base import ModelFolder
 
 EVALUATIONS = {"heun": 2}  # network calls a step, where that is not one
@@ -84,6 +87,53 @@ def sampling(
             **_costs(network, one * calls * count, live, compute),
         },
     )
+
+
+def interpolating(
+    folder: ModelFolder | None, compute: Compute, records: Iterable[Record], choices: Choices
+) -> str:
+    """Of interpolate, for these latents records."""
+    choices.check()
+    method = method_of(folder, choices)
+    shapes = [checked_record(record, folder)["latents"].shape for record in records]
+    network = None if method.network is None else _meta(method.network.load)
+    branches = 1 if method.guidance_scale == 1 else 2
+    made, flops, live = [], 0.0, 0.0
+    for c, t, h, w in shapes:
+        for _ in range(choices.passes):
+            if network is not None:
+                flops += _flops_of_groups(network, choices.method, (c, t, h, w)) * branches
+                cells = h * w * (t - 1) * network.config.widths[0]
+                live = max(live, min(compute.batch_size, len(shapes)) * branches * cells)
+            t = STRIDE * (t - 1) + 1
+        made.append(f"[{c}, {t}, {h}, {w}] float32")
+    rows = {"records": str(len(made)), "latents": ", ".join(dict.fromkeys(made))}
+    if network is None or method.network is None or folder is None:
+        return _table("interpolate", {"method": choices.method, **rows})
+    solver = method.network.settings.solver
+    calls = method.steps * EVALUATIONS.get(solver, 1)
+    # The widest moment: what came up beside what came down, its norm, and a layer's way inside.
+    live *= 8 * compute.torch_dtype().itemsize * (STRIDE + 1 if choices.method == "masked" else 1)
+    return _table(
+        "interpolate",
+        {
+            "model": f"{folder.name}/{method.network.component} ({_count(network)} parameters)",
+            **rows,
+            "sampler": f"{solver}, {method.steps} steps, guidance {method.guidance_scale:g}:"
+            f" {calls * branches} network calls a pass",
+            **_costs(network, flops * calls, live, compute),
+        },
+    )
+
+
+def _flops_of_groups(network: UNet, method: str, keyframes: tuple[int, ...]) -> int:
+    """Of one call of an interpolation network, for keyframes `c t h w`."""
+    z = torch.empty(1, *PACKINGS[method].shape(keyframes), device="meta")
+    skip = torch.empty(1, dtype=torch.int64, device="meta")
+    told = torch.empty(1, *keyframes, device="meta")
+    cond = interpolation.cond(network.config, method, told, skip, 1.0)
+    call = interpolation.raw(network, method)
+    return _flops(call, z, torch.empty(1, device="meta"), cond)
 
 
 def decoding(
@@ -172,7 +222,7 @@ def _meta(load: Callable[[], nn.Module]) -> Any:
     return load().to("meta", torch.float32)
 
 
-def _flops(call: Callable, *args: Tensor, **kwargs: Tensor) -> int:
+def _flops(call: Callable, *args: Any, **kwargs: Tensor) -> int:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         call(*args, **kwargs)
     return counter.get_total_flops()

@@ -12,6 +12,8 @@ from safetensors.torch import save
 from torch import nn
 
 CLASSES = {
+    "interpolation": ["vidgen", "UNet"],
+    "interpolation_masked": ["vidgen", "UNet"],
     "text_encoder": ["transformers", "BertModel"],
     "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
     "transformer": ["vidgen", "VideoDiT"],

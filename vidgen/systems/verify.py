@@ -24,10 +24,12 @@ from vidgen.nn.autoencoder import AutoencoderConfig, VideoAutoencoder
 from vidgen.nn.dit import DiTConfig, VideoDiT
 from vidgen.nn.movq import MoVQConfig, MoVQDecoder
 from vidgen.nn.text import Tokenizer
+from vidgen.nn.unet import UNet, UNetConfig
 from vidgen.systems.base import ModelFolder
 
 # Our networks: the class that model_index.json names → its config's class, its module.
 NETWORKS: dict[str, tuple[type, Callable[[Any], nn.Module]]] = {
+    "UNet": (UNetConfig, UNet),
     "MoVQDecoder": (MoVQConfig, MoVQDecoder),
     "VideoDiT": (DiTConfig, VideoDiT),
     "VideoAutoencoder": (AutoencoderConfig, VideoAutoencoder),

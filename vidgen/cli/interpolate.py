@@ -1,0 +1,114 @@
+"""`vidgen interpolate`: latents of keyframes to latents of more frames."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from vidgen.cli.console import Console
+from vidgen.cli.options import DryRun, Inputs, Model, RecordOutput, Running, Steps, option
+from vidgen.cli.page import Page
+
+PAGE = Page(
+    name="interpolate",
+    summary="keyframe latents to denser latents",
+    description="""\
+Makes three latents between any two neighbors, so that T become 4T-3. All pairs of a clip are worked
+on at once, and a pair's three in one pass of the network. What came in stays as it is, to the bit,
+at 0, 4, 8 and so on. --passes 2 does the same again with what the first pass made.
+
+Keyframes must be evenly spaced in time. The network is told how far apart the frames are that it
+makes, and nothing of the text. A spacing that it was not trained on is taken for the nearest one
+that it was, with a warning.
+
+--method masked is the baseline of the paper: a network that makes frames one by one, told which of
+them are keyframes. --method linear blends the two neighbors; it needs no model, and moving things
+fade rather than move. The component of the model is interpolation, that of the baseline
+interpolation_masked.""",
+    reads="latents records from IN",
+    writes="latents records to -o",
+    examples=[
+        ("vidgen interpolate ball.latents.safetensors -o ball.dense.safetensors",
+         "five keyframes to seventeen latents"),
+        ("vidgen sample-keyframes ball.text.safetensors | vidgen interpolate --passes 2"
+         " | vidgen decode -o ball.mp4",
+         "in a pipe: T to 16T-15"),
+        ("vidgen interpolate ball.latents.safetensors --method linear -o blend.safetensors",
+         "to compare with"),
+        ("vidgen interpolate --dry-run ball.latents.safetensors", "shapes, FLOPs, memory, time"),
+    ],
+    notes={
+        "RECORDS": """\
+Replaces `latents`, float32 [C, 4T-3, h, w], and `times`, float64 [4T-3]; keeps all else.
+Attributes: `num_frames`, and `fps`, which each pass makes four times what it was. The log names the
+method, and where a network was used its steps, its guidance scale and, for each pass, the distance
+between frames that it was told, in frames of its training rate.""",
+        "REPRODUCIBILITY": """\
+The noise follows from the record's seed, its source (or id), and the number of latents that a pass
+begins with. It depends neither on the batch nor on the device; two passes are the same as one after
+the other in a pipe.""",
+        "PAPERS": """\
+arXiv numbers. Groups of three, the skip number and context guidance: FusionFrames, 2311.13073. It
+guides by (1 + w) c - w u with w = 0.25, which is --guidance-scale 1.25. Masked frames: 2304.08818.
+Velocity: 2202.00512.""",
+    },
+    see_also=["vidgen-sample-keyframes(1)", "vidgen-decode(1)", "vidgen-encode-video(1)"],
+)  # fmt: skip
+
+Passes = Annotated[
+    int,
+    option("--passes", metavar="N", min=1, max=4,
+           help="how often; each pass makes 4T-3 latents of T"),
+]  # fmt: skip
+Method = Annotated[
+    Literal["grouped", "masked", "linear"],
+    option("--method", metavar="NAME",
+           help="grouped (three frames at once), masked (one by one) or linear (blending)"),
+]  # fmt: skip
+GuidanceScale = Annotated[
+    float | None,
+    option("--guidance-scale", "--cfg", metavar="X", min=0, max=100, default="the model's own",
+           help="how far to follow the keyframes; 1 is off, and twice as fast"),
+]  # fmt: skip
+
+
+def interpolate(
+    out: RecordOutput,
+    running: Running,
+    console: Console,
+    inputs: Inputs = None,
+    passes: Passes = 1,
+    method: Method = "grouped",
+    steps: Steps = None,
+    guidance_scale: GuidanceScale = None,
+    model: Model = None,
+    dry_run: DryRun = False,
+) -> None:
+    from vidgen.cli.runner import Kind, check_names, headers_of, open_inputs, print_text, run_stage
+    from vidgen.systems.base import ModelFolder
+
+    takes = Kind("latents", "vidgen sample-keyframes")
+    folder = None if method == "linear" else ModelFolder.find(model)
+    if folder is not None:
+        folder.component("interpolation" if method == "grouped" else "interpolation_masked")
+
+    def make():
+        from vidgen.stages import interpolate as stage
+
+        choices = stage.Choices(passes, method, steps, guidance_scale)
+        choices.check()
+        compute = running.compute(preload=not inputs)
+        compute.check()
+        check_names(out, (r.id for r in headers_of(inputs)))
+        return lambda records: stage.interpolate(
+            records, folder, choices, compute=compute, notify=console
+        )
+
+    if dry_run:
+        from vidgen.stages import plan
+        from vidgen.stages.interpolate import Choices
+
+        choices = Choices(passes, method, steps, guidance_scale)
+        records = open_inputs(inputs, takes=takes)
+        print_text(plan.interpolating(folder, running.compute(), records, choices))
+        return
+    run_stage(make, inputs, out, console, takes=takes)
