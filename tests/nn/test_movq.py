@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vidgen.nn.autoencoder import AutoencoderConfig, VideoAutoencoder
 from vidgen.nn.movq import CONFIGS, MoVQConfig, MoVQDecoder
-from vidgen.nn.movq_blocks import Attention, Gated, SpatialNorm, TimeAttention, TimeConv
+from vidgen.nn.movq_blocks import Attention, Gated, GroupNorm, SpatialNorm, TimeAttention, TimeConv
 
 TINY = MoVQConfig(widths=(8, 16), blocks=1, attention=(1,), groups=4)
 OPTIONS = [
@@ -96,6 +96,19 @@ def test_spatial_norm_is_what_the_paper_writes():
     large = z.repeat_interleave(2, 2).repeat_interleave(2, 3)
     expected = h * norm.scale(large) + norm.shift(large)
     torch.testing.assert_close(norm(x, z), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_gradient_of_a_norm_alone():
+    """Of an input that wants none, channels last, which ends torch 2.13 with a fault on a CPU."""
+    torch.manual_seed(0)
+    norm, x = GroupNorm(8, 2), torch.randn(3, 8, 4, 4)
+    grads = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        norm.zero_grad()
+        norm(x.contiguous(memory_format=layout)).square().mul(x).mean().backward()
+        grads.append((norm.weight.grad.clone(), norm.bias.grad.clone()))
+    torch.testing.assert_close(grads[0], grads[1])
+    assert not x.requires_grad
 
 
 def test_a_convolution_over_time_is_a_3d_one():

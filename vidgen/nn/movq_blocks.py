@@ -22,6 +22,19 @@ Layer = TypeVar("Layer", bound=nn.Module)
 Conv = Literal["conv1d", "conv3d"]  # 3 × 1 × 1, 3 × 3 × 3
 
 
+class GroupNorm(nn.GroupNorm):
+    """torch's, whose gradient in channels-last on a CPU ends in a segmentation fault where x wants
+    none itself (2.13): so x always wants one."""
+
+    def __init__(self, width: int, groups: int) -> None:
+        super().__init__(groups, width, eps=EPS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.is_grad_enabled() and self.weight.requires_grad and not x.requires_grad:
+            x = x.detach().requires_grad_()
+        return super().forward(x)
+
+
 class SpatialNorm(nn.Module):
     """GroupNorm(x) · scale(z) + shift(z), with z the latents, enlarged to the size of x by
     repetition (MoVQ §3.2; there is no 1 + in front of the scale).
@@ -32,7 +45,7 @@ class SpatialNorm(nn.Module):
 
     def __init__(self, width: int, channels: int, groups: int) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(groups, width, eps=EPS)
+        self.norm = GroupNorm(width, groups)
         self.scale = nn.Conv2d(channels, width, 1)
         self.shift = nn.Conv2d(channels, width, 1)
         nn.init.ones_(self.scale.bias)  # type: ignore[arg-type]
@@ -183,7 +196,7 @@ class TimeAttention(_Heads):
 
     def __init__(self, width: int, groups: int) -> None:
         super().__init__(width)
-        self.norm = nn.GroupNorm(groups, width, eps=EPS)
+        self.norm = GroupNorm(width, groups)
         _zeroed(self.out)
 
     def forward(self, x: Tensor, z: Tensor, frames: int) -> Tensor:

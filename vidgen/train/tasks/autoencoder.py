@@ -27,6 +27,7 @@ from vidgen.systems.base import ModelFolder
 from vidgen.systems.save import write_component, write_index
 from vidgen.train.recipe import section
 from vidgen.train.task import Modules, Task, generator, share
+from vidgen.train.tasks.pixels import PixelLoss, pixel_loss, psnr
 from vidgen.world.render import render
 from vidgen.world.scene import VALIDATION_SEEDS, sample_scene
 
@@ -43,13 +44,10 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Loss:
+class Loss(PixelLoss):
     """Weights of the terms beside L1."""
 
-    squared: float = 1.0
-    edges: float = 0.5
     moments: float = 0.01
-    latent_noise: float = 0.05
 
 
 class AutoencoderTask(Task):
@@ -101,14 +99,8 @@ class AutoencoderTask(Task):
         error = made - frames
         mean = latents.mean(dim=(0, 2, 3, 4))
         std = latents.std(dim=(0, 2, 3, 4))
-        edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
-        squared = error.square().mean()
-        loss = (
-            error.abs().mean()
-            + self.weights.squared * squared
-            + self.weights.edges * edges
-            + self.weights.moments * (mean.square() + (std - 1).square()).mean()
-        )
+        loss, squared = pixel_loss(error, self.weights)
+        loss = loss + self.weights.moments * (mean.square() + (std - 1).square()).mean()
         return loss, {"psnr": -10 * (squared.detach() / 4).log10(), "latent_std": std.mean()}
 
     @torch.no_grad()
@@ -117,10 +109,7 @@ class AutoencoderTask(Task):
         scores = {}
         for height, width in sorted(set(self.data.sizes)):
             frames, made = self._reconstruct(modules, 32, height, width)
-            squared = (frames.float() - made.float()).square().mean(dim=(1, 2, 3, 4))
-            scores[f"psnr_{height}x{width}"] = float(
-                (10 * (255**2 / squared.clamp(min=1e-6)).log10()).mean()
-            )
+            scores[f"psnr_{height}x{width}"] = psnr(made, frames)
         return scores
 
     def sample_sheet(self, modules: Modules, path: Path) -> None:

@@ -1,0 +1,133 @@
+"""The video decoder's task: what it begins with, what is trained, what is measured and written."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests import tiny
+from vidgen.errors import UsageError
+from vidgen.nn.movq import CONFIGS, MoVQConfig, MoVQDecoder
+from vidgen.stages.base import Compute
+from vidgen.stages.decode import decode
+from vidgen.stages.encode_text import Prompt, encode_text
+from vidgen.stages.sample_keyframes import sample_keyframes
+from vidgen.systems.base import ModelFolder
+from vidgen.systems.video_decoder import load_video_decoder
+from vidgen.train.loop import train
+from vidgen.train.recipe import Optim, Recipe, load_recipe, section
+from vidgen.train.task import make_task
+from vidgen.train.tasks.pixels import flicker, psnr
+
+IMAGE = {"channels": 4, "widths": [8, 8, 8], "blocks": 1, "attention": [], "patch": 2, "groups": 4}
+SMALL = {"sizes": [[16, 32]], "num_frames": [2, 3], "level": "basic"}
+
+
+def recipe(model: dict, data: dict, **more) -> Recipe:
+    settings = {"steps": 2, "batch_size": 2, "log_every": 1, "optim": Optim(name="adamw"), **more}
+    return Recipe("video-decoder", model=model, data=SMALL | data, **settings)
+
+
+@pytest.fixture(scope="module")
+def vae(tmp_path_factory) -> Path:
+    return tiny.make(tmp_path_factory.mktemp("parts") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def image(vae, tmp_path_factory) -> Path:
+    """A model folder with an image decoder of two steps."""
+    run = tmp_path_factory.mktemp("run") / "image"
+    train(recipe(IMAGE, {"vae": str(vae)}), run, device="cpu")
+    return run / "model"
+
+
+def test_the_shipped_recipe_is_the_world_config():
+    found = load_recipe("world-video-decoder")
+    assert section(MoVQConfig, found.model, where="model") == CONFIGS["world"]
+    make_task(found)  # its latents are the shipped model's
+    base = section(MoVQConfig, load_recipe("world-video-decoder", preset="base").model, where="")
+    with torch.device("meta"):
+        assert MoVQDecoder(base)(torch.empty(1, 8, 2, 5, 8)).shape == (1, 3, 2, 40, 64)
+
+
+def test_what_is_written_decodes_the_latents_of_its_autoencoder(image, vae):
+    made, source = ModelFolder.find(str(image)), ModelFolder.find(str(vae))
+    assert made.sha256("vae") == source.sha256("vae")
+    assert made.index.keys() >= {"vae", "video_decoder"}
+    texts = encode_text([Prompt("a red ball bounces")], source)
+    (record,) = sample_keyframes(texts, source, compute=Compute("cpu"))
+    record = record.replace(kind="latents", attrs={"latent_space": made.latent_space})
+    (frames,) = decode([record], made, compute=Compute("cpu"))
+    assert frames.torch("frames").shape == (3, 16, 32, 3)
+    assert frames.log[-1]["model"]["name"] == "world/video_decoder"
+
+
+@pytest.mark.parametrize("temporal", ["conv1d", "resnet"])
+def test_training_time_alone_leaves_the_image_decoder_as_it_was(image, vae, tmp_path, temporal):
+    data = {"vae": str(vae), "start": str(image), "trained": "temporal"}
+    task = make_task(recipe(IMAGE | {"temporal": temporal}, data))
+    new = task.build()["video_decoder"]
+    before = load_video_decoder(ModelFolder(image)).float()
+    latents = torch.randn(1, 4, 3, 2, 4)
+    with torch.no_grad():
+        torch.testing.assert_close(new(latents), before(latents))
+    train(task.recipe.replace(steps=3), tmp_path / "run", device="cpu")
+    after = load_video_decoder(ModelFolder(tmp_path / "run" / "model")).float()
+    old, now = before.state_dict(), after.state_dict()
+    assert all(torch.equal(now[name], x) for name, x in old.items())
+    assert after.config == replace(before.config, temporal=temporal)
+    assert any(now[name].abs().max() > 0 for name in now.keys() - old.keys() if "gate" in name
+               or ".conv2." in name)  # fmt: skip
+    with torch.no_grad():
+        assert not torch.equal(after(latents), before(latents))
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "said"),
+    [
+        ({"channels": 8}, {}, "channels of model is 8, that of data.vae is 4"),
+        ({"patch": 1}, {}, "stride of model is 4, that of data.vae is 8"),
+        ({}, {"trained": "temporal"}, "without data.start"),
+        ({}, {"num_frames": [3, 2]}, "from less to more"),
+        ({"temporal": "4d"}, {}, "model.temporal is"),
+    ],
+)
+def test_nonsense_is_refused(vae, model, data, said):
+    with pytest.raises(UsageError, match=said):
+        make_task(recipe(IMAGE | model, {"vae": str(vae)} | data))
+
+
+def test_a_beginning_that_does_not_fit_is_refused(image, vae):
+    data = {"vae": str(vae), "start": str(image)}
+    with pytest.raises(UsageError, match=r"data\.start: of another decoder"):
+        make_task(recipe(IMAGE | {"blocks": 2}, data)).build()
+    with pytest.raises(UsageError, match="nothing of `inflate` is for time only"):
+        make_task(recipe(IMAGE | {"temporal": "inflate"}, data | {"trained": "temporal"})).build()
+
+
+def test_a_batch_is_clips_and_a_function_of_its_step(vae):
+    data = {"vae": str(vae), "sizes": [[16, 32], [32, 64]], "fps": [8, 2], "num_frames": [2, 4]}
+    one, two = (make_task(recipe(IMAGE, data, batch_size=8)) for _ in range(2))
+    assert torch.equal(one.batch(3, 0, 1)["frames"], two.batch(3, 0, 1)["frames"])
+    shapes = [tuple(one.batch(step, 0, 1)["frames"].shape) for step in range(12)]
+    assert {s[1] for s in shapes} == {2, 3, 4}
+    assert {(s[0], *s[2:]) for s in shapes} == {(8, 16, 32, 3), (2, 32, 64, 3)}
+    ranks = [one.batch(3, rank, 2)["frames"] for rank in (0, 1)]
+    assert ranks[0].shape == ranks[1].shape and not torch.equal(*ranks)
+
+
+def test_measures_of_clips():
+    frames = torch.zeros(2, 4, 3, 5, 3, dtype=torch.uint8)
+    frames[:, :, 0, 0] = torch.tensor([0, 50, 100, 150], dtype=torch.uint8)[:, None]  # moves
+    assert flicker(frames, frames) == 0
+    made = frames.clone()
+    made[:, 1::2] += 10  # up and down by ten everywhere: 5 off their mean
+    assert flicker(made, frames) == pytest.approx(5)
+    assert psnr(made, frames) == pytest.approx(20 * torch.tensor(255 / 50**0.5).log10().item())
+    assert flicker(made[:, :, :1, :1], frames[:, :, :1, :1]) is None
+    steady = made.clone()
+    steady[:] = 7  # wrong, and still
+    assert flicker(steady, frames) == 0 and psnr(steady, frames) < 40

@@ -1,0 +1,170 @@
+"""Train a video decoder: clips of the world, encoded frame by frame, decoded together.
+
+FusionFrames (arXiv 2311.13073, §3.4): the encoder is frozen, so latents stay what they were, and of
+the decoder either everything is trained or only what it has for time. `data.start` is an image
+decoder (`temporal: none`), from which a video decoder begins as its equal, or a video decoder that
+is trained on. The loss is the autoencoder's.
+
+Beside the signal-to-noise ratio it measures flicker, and both of the image decoder that belongs to
+the encoder, on the same held-out clips.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from vidgen.errors import UsageError
+from vidgen.io.image import write_png
+from vidgen.nn.autoencoder import VideoAutoencoder
+from vidgen.nn.movq import MoVQConfig, MoVQDecoder
+from vidgen.nn.pixels import from_uint8, to_uint8
+from vidgen.systems import save, world
+from vidgen.systems.base import ModelFolder
+from vidgen.systems.video_decoder import COMPONENT, load_video_decoder
+from vidgen.train.recipe import section
+from vidgen.train.task import Modules, Task, generator, share
+from vidgen.train.tasks.pixels import PixelLoss, clip_scores, pixel_loss
+from vidgen.world.render import frame_times, render
+from vidgen.world.scene import VALIDATION_SEEDS, sample_scene
+
+HELD = 16  # clips
+
+
+@dataclass(frozen=True)
+class Data:
+    """Clips to decode, and what is there already."""
+
+    vae: str = "world"  # a model by name or folder: whose latents are decoded
+    level: str = "full"  # of the world
+    # One size (height, width) a step, in turn; a larger one has fewer clips, equal in pixels.
+    sizes: tuple[tuple[int, int], ...] = ((40, 64), (40, 64), (40, 64), (80, 128))
+    num_frames: tuple[int, int] = (5, 9)  # of a clip, the fewest and the most
+    fps: tuple[float, ...] = (8.0,)  # one a step, in turn
+    start: str | None = None  # a model that holds `video_decoder/`: where the weights begin
+    trained: Literal["all", "temporal"] = "all"
+
+
+class VideoDecoderTask(Task):
+    """`model` is a `MoVQConfig`; one sample is one clip."""
+
+    name = "video-decoder"
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.config = section(MoVQConfig, self.recipe.model, where="model")
+        self.data = section(Data, self.recipe.data, where="data")
+        self.weights = section(PixelLoss, self.recipe.loss, where="loss")
+        self.vae_folder = ModelFolder.find(self.data.vae)
+        for key, own in (("channels", self.config.channels), ("stride", self.config.stride)):
+            vae = self.vae_folder.size("vae", key)
+            if own != vae:
+                raise UsageError(f"recipe: {key} of model is {own}, that of data.vae is {vae}")
+        fewest, most = self.data.num_frames
+        if not 1 <= fewest <= most:
+            raise UsageError(f"recipe: data.num_frames is [{fewest}, {most}], from less to more")
+        if self.data.trained == "temporal" and self.data.start is None:
+            raise UsageError("recipe: data.trained is temporal without data.start: beside what?")
+
+    def build(self) -> dict[str, torch.nn.Module]:
+        decoder = MoVQDecoder(self.config)
+        if self.data.start is not None:
+            start = load_video_decoder(ModelFolder.find(self.data.start))
+            try:
+                decoder.begin(start.state_dict())
+            except ValueError as error:
+                raise UsageError(f"recipe: data.start: {error}") from None
+        if self.data.trained == "temporal":
+            decoder.requires_grad_(False)
+            time = decoder.time_parameters()
+            if not time:
+                raise UsageError(f"recipe: nothing of `{self.config.temporal}` is for time only")
+            for p in time:
+                p.requires_grad_(True)
+        for p in decoder.parameters():
+            if p.ndim == 4:  # as the pictures are
+                p.data = p.data.contiguous(memory_format=torch.channels_last)
+        vae = world.load_autoencoder(self.vae_folder).float()
+        return {COMPONENT: decoder, "vae": vae}
+
+    def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
+        data = self.data
+        height, width = data.sizes[step % len(data.sizes)]
+        fps = data.fps[step % len(data.fps)]
+        rows = share(self.recipe.batch_size, rank, world)
+        area = height * width / (data.sizes[0][0] * data.sizes[0][1])
+        count = max(1, round(len(rows) / area))
+        draw = generator(self.recipe.seed, "clips", step)  # alike on all ranks: equal work
+        fewest, most = data.num_frames
+        num_frames = int(torch.randint(fewest, most + 1, (), generator=draw))
+        begin = float(torch.rand((), generator=draw, dtype=torch.float64))  # s
+        times = [begin + t for t in frame_times(num_frames, fps)]
+        first = (step * world + rank) * self.recipe.batch_size
+        return {"frames": self._render(range(first, first + count), times, height, width)}
+
+    def _render(self, seeds: range, times: list[float], height: int, width: int) -> Tensor:
+        scenes = [sample_scene(seed, level=self.data.level) for seed in seeds]
+        return render(scenes, times=times, height=height, width=width).frames  # b t h w 3
+
+    def loss(
+        self, modules: Modules, batch: dict[str, Tensor], generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor | float]]:
+        frames = from_uint8(rearrange(batch["frames"], "b t h w c -> b c t h w"))
+        with torch.no_grad():
+            latents = _vae(modules).encode(frames).float()
+        noise = torch.randn(latents.shape, generator=generator, device=latents.device)
+        made = modules[COMPONENT](latents + self.weights.latent_noise * noise).float()
+        loss, squared = pixel_loss(made - frames, self.weights)
+        return loss, {"psnr": -10 * (squared.detach() / 4).log10()}
+
+    @torch.no_grad()
+    def evaluate(self, modules: Modules, step: int) -> dict[str, float]:
+        """Of held-out clips, clamped and rounded: signal-to-noise ratio in dB and flicker in
+        levels, and the same of the image decoder."""
+        scores = {}
+        for height, width in sorted(set(self.data.sizes)):
+            frames, image, video = self._decoded(modules, HELD, height, width)
+            for whose, made in (("", video), ("image_", image)):
+                for name, value in clip_scores(made, frames).items():
+                    scores[f"{whose}{name}_{height}x{width}"] = value
+        return scores
+
+    def sample_sheet(self, modules: Modules, path: Path) -> None:
+        """Clips as rows of frames: the truth, the image decoder's beneath, and ours."""
+        three = torch.stack(self._decoded(modules, 3, *self.data.sizes[-1]))
+        sheet = rearrange(three, "three b t h w c -> (b three h) (t w) c")
+        write_png(path, sheet.numpy())
+
+    @torch.no_grad()
+    def _decoded(
+        self, modules: Modules, count: int, height: int, width: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Held-out clips, what the image decoder makes of them, and what ours does: uint8
+        `b t h w 3`, on the CPU."""
+        seeds = range(VALIDATION_SEEDS.start, VALIDATION_SEEDS.start + count)
+        times = frame_times(self.data.num_frames[1], self.data.fps[0])
+        frames = self._render(seeds, times, height, width)
+        x = from_uint8(rearrange(frames.to(self.device), "b t h w c -> b c t h w"))
+        vae = _vae(modules)
+        latents = vae.encode(x)
+        image, video = (
+            rearrange(to_uint8(made).cpu(), "b c t h w -> b t h w c")
+            for made in (vae.decode(latents), modules[COMPONENT](latents))
+        )
+        return frames.cpu(), image, video
+
+    def export(self, modules: Modules, folder: Path) -> None:
+        """`video_decoder/`, beside the autoencoder whose latents it decodes, byte for byte."""
+        config = {"_class_name": "MoVQDecoder", "stride": self.config.stride}
+        save.write_component(folder / COMPONENT, config | self.config.to_dict(), modules[COMPONENT])
+        save.copy_component(self.vae_folder.path / "vae", folder / "vae")
+        save.write_index(folder, "world", "world", ["vae", COMPONENT])
+
+
+def _vae(modules: Modules) -> VideoAutoencoder:
+    return cast(VideoAutoencoder, modules["vae"])
