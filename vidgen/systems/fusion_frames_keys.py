@@ -10,7 +10,9 @@ Three layouts: the authors' `.pt` files of Kandinsky Video 1.0 and 1.1, and diff
     t5_projections.pt                  1.1   projection_base, projection_interpolation
 
 Release 1.1 brings the interpolation's text to its width by `projection_base`, too, though the file
-holds one for it; `projection` chooses.
+holds one for it; `projection` chooses. Its code can build further parts of the interpolation (time
+downsampling, convolutions beside the resampling ones), which its defaults leave out and we don't
+have: a file with them is refused.
 """
 
 from __future__ import annotations
