@@ -39,7 +39,7 @@ Videos carry the record's history; `vidgen log` prints it.""",
         ("vidgen decode all.latents.safetensors -o 'out/{id}.webm'", "one file a record"),
         ("vidgen decode ball.latents.safetensors | vidgen contact-sheet -o ball.png",
          "frames in a pipe"),
-        ("vidgen decode ball.latents.safetensors --decoder image -o ball.mp4", "frame by frame"),
+        ("vidgen decode ball.latents.safetensors --decoder image -o image.mp4", "frame by frame"),
         ("vidgen decode ball.latents.safetensors --format rgb > ball.rgb", "raw rgb24"),
     ],
     notes={
