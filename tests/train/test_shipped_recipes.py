@@ -28,8 +28,10 @@ def parts(tmp_path_factory) -> Path:
 
 def read(name: str, preset: str, parts: Path, tmp_path: Path) -> Recipe:
     settings = []
+    if name in ("world-keyframes", "world-interpolation"):
+        settings = [f"data.vae={parts}", f"data.cache={tmp_path / 'cache'}"]
     if name == "world-keyframes":
-        settings = [f"data.vae={parts}", f"data.text={parts}", f"data.cache={tmp_path / 'cache'}"]
+        settings.append(f"data.text={parts}")
     return load_recipe(name, preset=preset, overrides=settings)
 
 

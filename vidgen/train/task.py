@@ -22,6 +22,7 @@ TASKS: dict[str, str] = {
     "text": "vidgen.train.tasks.text:TextTask",
     "judge": "vidgen.train.tasks.judge:JudgeTask",
     "keyframes": "vidgen.train.tasks.keyframes:KeyframesTask",
+    "interpolation": "vidgen.train.tasks.interpolation:InterpolationTask",
     "video-decoder": "vidgen.train.tasks.video_decoder:VideoDecoderTask",
 }
 
