@@ -12,7 +12,7 @@ from vidgen.diffusion.groups import PACKINGS
 from vidgen.nn.autoencoder import AutoencoderConfig, VideoAutoencoder
 from vidgen.nn.dit import DiTConfig, VideoDiT
 from vidgen.nn.unet import UNet, UNetConfig
-from vidgen.systems import save
+from vidgen.systems import save, upsampling
 from vidgen.systems.base import Geometry, Sampler
 from vidgen.systems.interpolation import COMPONENTS, Settings
 from vidgen.train.recipe import Recipe
@@ -44,7 +44,9 @@ def make(folder: Path, *, name: str = "tiny", seed: int = 0) -> Path:
     save.write_json(folder / "scheduler" / "scheduler_config.json", asdict(sampler))
     for method, component in COMPONENTS.items():
         interpolator(folder / component, method)
-    parts = ["text_encoder", "tokenizer", "transformer", "vae", "scheduler", *COMPONENTS.values()]
+    upsampler(folder / upsampling.COMPONENT)
+    parts = ["text_encoder", "tokenizer", "transformer", "vae", "scheduler", *COMPONENTS.values(),
+             upsampling.COMPONENT]  # fmt: skip
     save.write_index(folder, name, "world", parts)
     return folder
 
@@ -58,9 +60,24 @@ def interpolator(folder: Path, method: str) -> None:
         self_attention=(False, True), cross_attention=(False, False), blocks=1, head_dim=8,
         groups=4, time_dim=32, text_dim=0, noise_embedding="time", skip_rows=20,
     )  # fmt: skip
+    unet(folder, config, Settings("v", "cosine", "euler", 3, 1.25))
+
+
+def upsampler(folder: Path) -> None:
+    """Write an upsampler."""
+    config = UNetConfig(
+        in_channels=2 * VAE.channels, out_channels=VAE.channels, variant="interpolation",
+        init_channels=16, widths=(16, 16), self_attention=(False, False),
+        cross_attention=(False, False), blocks=1, groups=4, time_dim=32, level_scale=1000.0,
+        text_dim=0, noise_embedding="time", skip_rows=20,
+    )  # fmt: skip
+    unet(folder, config, upsampling.Settings("x0", "linear_flow", "euler", 4))
+
+
+def unet(folder: Path, config: UNetConfig, settings: Settings) -> None:
+    """Write a network of this config, and how it is sampled."""
     network = UNet(config)
     with torch.no_grad():
         for p in network.parameters():  # in a new network gates are closed
             p.add_(0.05 * torch.randn_like(p))
-    settings = Settings("v", "cosine", "euler", 3, 1.25)
     save.write_component(folder, config.to_dict() | {"sample": asdict(settings)}, network)

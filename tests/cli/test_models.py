@@ -55,7 +55,7 @@ def test_a_folder_of_models_is_listed_with_what_to_give_to_model(vidgen, copy) -
     assert header.split()[0] == "model" and header.endswith("--model")
     assert line.startswith("tiny") and line.endswith(str(copy))
     assert "3 frames of 32x16 at 2 fps" in line
-    assert "encode-text, sample-keyframes, interpolate, encode-video, decode" in line
+    assert "sample-keyframes, interpolate, upsample, encode-video, decode" in line
 
 
 def test_the_variable_and_a_model_itself_are_places_too(
@@ -95,7 +95,7 @@ def test_json_has_the_keys_of_its_schema(vidgen, copy) -> None:
 def test_verify_finds_a_whole_model_whole(vidgen, copy) -> None:
     ran = vidgen("models", "verify", "tiny", "--dir", "models")
     assert (ran.code, ran.err) == (0, "")
-    assert [line.split()[2].strip(",") for line in ran.text.splitlines()] == ["whole"] * 7
+    assert [line.split()[2].strip(",") for line in ran.text.splitlines()] == ["whole"] * 8
 
 
 def drop(tensors: dict) -> None:

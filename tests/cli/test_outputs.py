@@ -35,6 +35,7 @@ LINES = [
     ("encode-text -i rows.jsonl", "{id}.out"),
     ("sample-keyframes text.vgs", "{id}.out"),
     ("interpolate latents.vgs", "{id}.out"),
+    ("upsample latents.vgs", "{id}.out"),
     ("decode latents.vgs", "{id}.out"),
     ("decode latents.vgs", "{id}.mp4"),
     ("encode-video a.gif b.gif", "{id}.out"),

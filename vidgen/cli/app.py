@@ -27,6 +27,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "encode-video": ("encode_video", "videos to latents records"),
         "sample-keyframes": ("sample_keyframes", "text records to keyframe latents"),
         "interpolate": ("interpolate", "keyframe latents to denser latents"),
+        "upsample": ("upsample", "latents to latents of a larger picture"),
         "decode": ("decode", "latents records to video"),
     },
     "The whole job": {

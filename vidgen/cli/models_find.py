@@ -21,6 +21,7 @@ SERVES = {
     "text_encoder": ("encode-text",),
     "transformer": ("sample-keyframes",),
     "interpolation": ("interpolate",),
+    "upsampler": ("upsample",),
     "vae": ("encode-video", "decode"),
 }
 

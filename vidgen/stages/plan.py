@@ -19,11 +19,12 @@ from vidgen.diffusion.groups import PACKINGS, STRIDE
 from vidgen.io.record import Record, human_bytes
 from vidgen.nn.movq import MoVQDecoder
 from vidgen.nn.unet import UNet
+from vidgen.stages import memory, upsample
 from vidgen.stages.base import Compute
 from vidgen.stages.decode import CHUNK, Which, component_of, first_chunks
 from vidgen.stages.decode import load as load_decoder
 from vidgen.stages.interpolate import Choices, checked_record, method_of
-from vidgen.systems import interpolation, world
+from vidgen.systems import interpolation, upsampling, world
 from vidgen.systems.base import ModelFolder
 
 EVALUATIONS = {"heun": 2}  # network calls a step, where that is not one
@@ -134,6 +135,54 @@ def _flops_of_groups(network: UNet, method: str, keyframes: tuple[int, ...]) -> 
     cond = interpolation.cond(network.config, method, told, skip, 1.0)
     call = interpolation.raw(network, method)
     return _flops(call, z, torch.empty(1, device="meta"), cond)
+
+
+def enlarging(
+    folder: ModelFolder | None,
+    compute: Compute,
+    records: Iterable[Record],
+    choices: upsample.Choices,
+) -> str:
+    """Of upsample, for these latents records."""
+    method = upsample.method_of(folder, choices)
+    network = None if method.network is None else _meta(method.network.load)
+    made, flops, needed = [], 0.0, 0
+    for record in records:
+        shape = upsample.checked_record(record, folder)["latents"].shape
+        needed = max(needed, upsample.memory_bytes(shape, method, compute, compute.batch_size))
+        c, t, h, w = shape
+        for _ in range(choices.passes):
+            h, w = (upsampling.FACTOR * side for side in (h, w))
+            if network is not None:
+                flops += _flops_of_enlarging(network, (c, t, h, w))
+        made.append(f"[{c}, {t}, {h}, {w}] float32")
+    rows = {"records": str(len(made)), "latents": ", ".join(dict.fromkeys(made))}
+    free = memory.free_bytes(compute.torch_device())
+    there = {} if free is None else {"free": human_bytes(free)}
+    if network is None or method.network is None or folder is None:
+        rows |= {"memory": f"about {human_bytes(needed)}"}
+        return _table("upsample", {"method": choices.method, **rows, **there})
+    solver = method.network.settings.solver
+    calls = method.steps * EVALUATIONS.get(solver, 1)
+    weights = upsampling.weights(method.network.config) * compute.torch_dtype().itemsize
+    return _table(
+        "upsample",
+        {
+            "model": f"{folder.name}/{upsampling.COMPONENT} ({_count(network)} parameters)",
+            **rows,
+            "sampler": f"{solver}, {method.steps} steps, noise level {method.noise_level:g}:"
+            f" {calls} network calls a pass",
+            **_costs(network, flops * calls, needed - weights, compute),
+            **there,
+        },
+    )
+
+
+def _flops_of_enlarging(network: UNet, shape: tuple[int, ...]) -> int:
+    """Of one call of an upsampler that makes latents `c t h w`."""
+    z, one = torch.empty(1, *shape, device="meta"), torch.empty(1, device="meta")
+    told = upsampling.cond(network.config, z, z, one, one.long(), 1.0)
+    return _flops(upsampling.raw(network), z, one, told)
 
 
 def decoding(

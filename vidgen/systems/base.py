@@ -37,6 +37,19 @@ class Sampler:
 
 
 @dataclass(frozen=True)
+class ClipSampler(Sampler):
+    """The same of a network that is told how far apart the frames of a clip are."""
+
+    fps: float = 24.0  # the rate that skips count frames of
+    max_skip: int = 12  # the largest that it was trained on; the smallest is 1
+
+    def skip(self, spacing: float) -> int:
+        """The skip-frame number of frames `spacing` seconds apart: to the nearest frame, within
+        what the network knows."""
+        return min(max(round(spacing * self.fps), 1), self.max_skip)
+
+
+@dataclass(frozen=True)
 class Geometry:
     """What a transformer makes: `num_frames` keyframes of `height` × `width` at `fps`."""
 

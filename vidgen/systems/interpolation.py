@@ -32,24 +32,15 @@ from vidgen.diffusion.schedules import SCHEDULES
 from vidgen.diffusion.solvers import SOLVERS, Solver
 from vidgen.errors import InputError
 from vidgen.nn.unet import UNet, UNetConfig
-from vidgen.systems.base import ModelFolder, Sampler
+from vidgen.systems.base import ClipSampler, ModelFolder
 from vidgen.systems.load import filled, named
 
 # How a network sees groups → the component of the model folder that holds such a network.
 COMPONENTS = {"grouped": "interpolation", "masked": "interpolation_masked"}
 
 
-@dataclass(frozen=True)
-class Settings(Sampler):
+class Settings(ClipSampler):
     """How an interpolation network is sampled: `sample` in its config.json."""
-
-    fps: float = 24.0  # the rate that skips count frames of
-    max_skip: int = 12  # the largest that it was trained on; the smallest is 1
-
-    def skip(self, spacing: float) -> int:
-        """The skip-frame number of frames `spacing` seconds apart: to the nearest frame, within
-        what the network knows."""
-        return min(max(round(spacing * self.fps), 1), self.max_skip)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ CLASSES = {
     "text_encoder": ["transformers", "BertModel"],
     "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
     "transformer": ["vidgen", "VideoDiT"],
+    "upsampler": ["vidgen", "UNet"],
     "vae": ["vidgen", "VideoAutoencoder"],
     "video_decoder": ["vidgen", "MoVQDecoder"],
     "scheduler": ["vidgen", "Sampler"],

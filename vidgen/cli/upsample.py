@@ -1,0 +1,114 @@
+"""`vidgen upsample`: latents to latents of a larger picture."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from vidgen.cli.console import Console
+from vidgen.cli.options import DryRun, Inputs, Model, RecordOutput, Running, Steps, option
+from vidgen.cli.page import Page
+
+PAGE = Page(
+    name="upsample",
+    summary="latents to latents of a larger picture",
+    description="""\
+Makes latents whose sides are twice as long, in the space of those that came in: 40 by 64 pixels
+become 80 by 128. --scale 4 and --scale 8 do the same again with what came out. Times, rate and text
+stay as they are.
+
+A network paints the details, from noise, told the small latents with some noise on them. More of it
+(--noise-level) hides more of what is wrong with them, and leaves more to the network's fancy. All
+frames of a clip go through at once, since details must stay on their things. The network knows
+nothing of the text.
+
+--method bilinear enlarges latents without a network or a model. It is what to compare with.
+
+A clip that would not fit into memory is refused before any work is done; --dry-run tells how much
+it takes. The component of the model is upsampler.""",
+    reads="latents records from IN",
+    writes="latents records to -o",
+    examples=[
+        ("vidgen upsample ball.latents.safetensors -o ball.large.safetensors",
+         "twice the width and height"),
+        ("vidgen sample-keyframes ball.text.safetensors | vidgen upsample --scale 4"
+         " | vidgen decode -o ball.mp4",
+         "in a pipe: 40x64 to 160x256 pixels"),
+        ("vidgen upsample ball.latents.safetensors --method bilinear -o blurred.safetensors",
+         "to compare with"),
+        ("vidgen upsample --dry-run ball.latents.safetensors", "shapes, FLOPs, memory, time"),
+    ],
+    notes={
+        "RECORDS": """\
+Replaces `latents`, float32 [C, T, 2h, 2w] after one pass; keeps all else. Attributes: `height` and
+`width`, doubled too; `latent_space` stays. The log names the method, and where a network was used
+its steps, the noise level, and the distance between frames that it was told, in frames of its
+training rate. Camera parameters are normalised, and hold for any size.""",
+        "REPRODUCIBILITY": """\
+Both noises, that of the start and that on what the network is told, follow from the record's seed,
+its source (or id), and the size that a pass begins with. They depend neither on the batch nor on
+the device; --scale 4 is the same as --scale 2 twice in a pipe.""",
+        "PAPERS": """\
+arXiv numbers. Cascades, and noise on what the second network is told: 2106.15282. Of video:
+2210.02303.""",
+    },
+    see_also=["vidgen-sample-keyframes(1)", "vidgen-interpolate(1)", "vidgen-decode(1)"],
+)  # fmt: skip
+
+Scale = Annotated[
+    float,
+    option("--scale", metavar="X", default="2",
+           help="how many times longer the sides become: 2, 4 or 8"),
+]  # fmt: skip
+Method = Annotated[
+    Literal["diffusion", "bilinear"],
+    option("--method", metavar="NAME",
+           help="diffusion (a network paints details) or bilinear (no network)"),
+]  # fmt: skip
+NoiseLevel = Annotated[
+    float | None,
+    option("--noise-level", metavar="X", min=0, max=1, default="the model's own",
+           help="how much noise on the small latents the network is told; 0 is none"),
+]  # fmt: skip
+
+
+def upsample(
+    out: RecordOutput,
+    running: Running,
+    console: Console,
+    inputs: Inputs = None,
+    scale: Scale = 2,
+    method: Method = "diffusion",
+    steps: Steps = None,
+    noise_level: NoiseLevel = None,
+    model: Model = None,
+    dry_run: DryRun = False,
+) -> None:
+    from vidgen.cli.runner import Kind, check_names, headers_of, open_inputs, print_text, run_stage
+    from vidgen.systems.base import ModelFolder
+
+    takes = Kind("latents", "vidgen sample-keyframes")
+    folder = None if method == "bilinear" else ModelFolder.find(model)
+    if folder is not None:
+        folder.component("upsampler")
+
+    def make():
+        from vidgen.stages import upsample as stage
+
+        choices = stage.Choices(scale, method, steps, noise_level)
+        choices.check()
+        compute = running.compute(preload=not inputs)
+        compute.check()
+        check_names(out, (r.id for r in headers_of(inputs)))
+        return lambda records: stage.upsample(
+            records, folder, choices, compute=compute, notify=console
+        )
+
+    if dry_run:
+        from vidgen.stages import plan
+        from vidgen.stages.upsample import Choices
+
+        choices = Choices(scale, method, steps, noise_level)
+        records = open_inputs(inputs, takes=takes)
+        print_text(plan.enlarging(folder, running.compute(), records, choices))
+        return
+    run_stage(make, inputs, out, console, takes=takes)
