@@ -73,7 +73,7 @@ def test_shares_have_intervals_ceiling_and_floor(card) -> None:
 
 def test_further_reports_have_a_table_each(card) -> None:
     Path("full world.json").write_text(json.dumps(report(level="full", clips=77)))
-    text = card("--report", "full world.json")
+    text = card("--also", "full world.json")
     part = "## How often it is right: `full world`"
     assert row(text, "motion", after=part)[1] == "82.4 %"
     assert "77 clips of the full world" in text[text.index(part) :]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from vidgen.cli.console import Console, printable
 from vidgen.cli.evaluate_world import Judge
-from vidgen.cli.models_card import Curves, Failures, Reports, Runs, card
+from vidgen.cli.models_card import Also, Curves, Failures, Report, Runs, card
 from vidgen.cli.models_find import components, describe, find, pick
 from vidgen.cli.models_promote import SCHEMAS as PROMOTED
 from vidgen.cli.models_promote import As, ModelsDir, Num, promote
@@ -140,7 +140,8 @@ def models(
     num: Num = 128,
     judge: Judge = None,
     models_dir: ModelsDir = None,
-    report: Reports = None,
+    report: Report = None,
+    also: Also = None,
     run: Runs = None,
     failures: Failures = None,
     curve: Curves = None,
@@ -150,8 +151,8 @@ def models(
 ) -> int | None:
     given: dict[str, dict[str, Any]] = {
         "promote": {"--dry-run": dry_run, "--models-dir": models_dir},
-        "card": {"--report": report, "--run": run, "--failures": failures, "--curve": curve,
-                 "--output": out.output != "-", "--force": out.force},
+        "card": {"--report": report, "--also": also, "--run": run, "--failures": failures,
+                 "--curve": curve, "--output": out.output != "-", "--force": out.force},
     }  # fmt: skip
     refuse_others(action, given)
     if action in NEXT and model is None:
@@ -168,8 +169,8 @@ def models(
         found = [pick(model, found)]
     described = [describe(folder) for folder in found]
     if action == "card":
-        card(described[0], out, reports=report or (), runs=run or (), failures=failures,
-             curves=curve or ())  # fmt: skip
+        card(described[0], out, report=report, also=also or (), runs=run or (),
+             failures=failures, curves=curve or ())  # fmt: skip
         return None
     if action == "verify":
         _verify(found, described)

@@ -15,11 +15,15 @@ from vidgen.cli.options import FileOutput, option
 from vidgen.cli.runner import check_output, print_text
 from vidgen.errors import InputError, UsageError
 
-Reports = Annotated[
-    list[str] | None,
+Report = Annotated[
+    str | None,
     option("--report", metavar="FILE", default="none", settable=False,
-           help="card: what `vidgen evaluate-world --json` printed of its clips; may be repeated,"
-           " and the first is the main one"),
+           help="card: what `vidgen evaluate-world --json` printed of its clips"),
+]  # fmt: skip
+Also = Annotated[
+    list[str] | None,
+    option("--also", metavar="FILE", default="none", settable=False,
+           help="card: such a report of other clips, told in short; may be repeated"),
 ]  # fmt: skip
 Runs = Annotated[
     list[str] | None,
@@ -76,7 +80,8 @@ def card(
     model: Mapping[str, Any],
     out: FileOutput,
     *,
-    reports: Sequence[str],
+    report: str | None,
+    also: Sequence[str],
     runs: Sequence[str],
     failures: str | None,
     curves: Sequence[str],
@@ -89,7 +94,7 @@ def card(
     if is_pattern(out.output):
         raise UsageError(f"{out.output}: a card is one file", next="-o README.md")
     check_output(out, binary=False)
-    if not reports:
+    if report is None:
         raise UsageError(
             "a card is written from a report",
             next="vidgen evaluate-world CLIPS --json > report.json, and --report report.json",
@@ -98,7 +103,7 @@ def card(
     pictures = Pictures(
         linked(failures, beside) if failures else None, [linked(c, beside) for c in curves]
     )
-    read = [(Path(path).stem, read_report(path)) for path in reports]
+    read = [(Path(path).stem, read_report(path)) for path in (report, *also)]
     text = markdown(model, read, [read_run(Path(r)) for r in runs], pictures)
     if out.output == "-":
         print_text(text)
