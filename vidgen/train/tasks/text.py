@@ -1,9 +1,10 @@
 """Train the text tower: a caption in, the scene that it describes out.
 
 A BERT-shaped encoder reads a caption worded at random; linear heads on its pooled vector, and on
-the mean of its tokens, say each factor of the scene. Of a factor that the caption leaves open the
-best answer is the world's own distribution, so "not said" has its place in the vector too. The
-heads are thrown away; the encoder and its tokenizer are what is kept.
+the mean of its tokens, say each factor of the scene, and of any two objects which one is left of or
+in front of the other. Of what the caption leaves open the best answer is the world's own
+distribution, so "not said" has its place in the vector too. The heads are thrown away; the encoder
+and its tokenizer are what is kept.
 
 Captions are roughened as people's prompts are: typing errors, words that mean nothing here, and
 two colors for one thing, of which the one nearest the noun counts.
@@ -24,9 +25,30 @@ from vidgen.train.recipe import section
 from vidgen.train.task import Modules, Task, share
 from vidgen.train.tasks.tokenizer import build_tokenizer, pad_id
 from vidgen.train.tasks.wording import contradicted, padded, typo
-from vidgen.world.captions import caption
+from vidgen.world.captions import caption, relations
 from vidgen.world.parts import Scene
 from vidgen.world.scene import FACTORS_FULL, VALIDATION_SEEDS, labels, sample_scene
+
+# What two objects are to each other → how captions say it; first: neither.
+RELATED = {
+    "beside": ("", "to the left of", "to the right of"),
+    "depth": ("", "in front of", "behind"),
+}
+PAIRS = ((0, 1), (0, 2), (1, 2))
+# Question → its answers.
+QUESTIONS: dict[str, tuple[str, ...]] = FACTORS_FULL | {
+    f"{name}_{i + 1}{j + 1}": words for name, words in RELATED.items() for i, j in PAIRS
+}
+
+
+def answers(scene: Scene) -> dict[str, str]:
+    """What is true of a scene, question by question."""
+    found = {(i, words, j) for i, words, j in relations(scene)}
+    return labels(scene) | {
+        f"{name}_{i + 1}{j + 1}": next((w for w in words if (i, w, j) in found), "")
+        for name, words in RELATED.items()
+        for i, j in PAIRS
+    }
 
 
 @dataclass(frozen=True)
@@ -84,9 +106,7 @@ class TowerWithHeads(nn.Module):
 
 
 def _heads(dim: int) -> nn.ModuleDict:
-    return nn.ModuleDict(
-        {name: nn.Linear(dim, len(values)) for name, values in FACTORS_FULL.items()}
-    )
+    return nn.ModuleDict({name: nn.Linear(dim, len(values)) for name, values in QUESTIONS.items()})
 
 
 class TextTask(Task):
@@ -127,8 +147,8 @@ class TextTask(Task):
     def _tensors(self, scenes: list, captions: list[str]) -> dict[str, Tensor]:
         ids = [torch.tensor(e.ids) for e in self.tokenizer.encode_batch(captions)]
         batch = {"ids": nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=self.pad)}
-        said = [labels(scene) for scene in scenes]
-        for name, values in FACTORS_FULL.items():
+        said = [answers(scene) for scene in scenes]
+        for name, values in QUESTIONS.items():
             batch[name] = torch.tensor([values.index(s[name]) for s in said])
         return batch
 
@@ -139,19 +159,20 @@ class TextTask(Task):
         losses = [
             F.cross_entropy(pooled[name], batch[name])
             + 0.5 * F.cross_entropy(tokens[name], batch[name])
-            for name in FACTORS_FULL
+            for name in QUESTIONS
         ]
         return torch.stack(losses).sum(), {}
 
     @torch.no_grad()
     def evaluate(self, modules: Modules, step: int) -> dict[str, float]:
         """Of held-out captions that say everything, the share whose every factor is read rightly:
-        as they are, with a typing error in each, with a filler word in each, in the full world.
+        as they are, with a typing error in each, with a filler word in each, in the full world;
+        there also the share of the relations said that are read rightly.
         And how often, of 512 scenes, the caption's own is the likeliest (or as likely as it)."""
         start, draw = VALIDATION_SEEDS.start, random.Random(0)
         seeds = range(start, start + 512)
         basic = [sample_scene(s, level="basic") for s in seeds]
-        full = [sample_scene(s, level="full") for s in seeds]
+        full = [sample_scene(s, level="full", num_events=1) for s in seeds]
         plain = [caption(scene) for scene in basic]
         scores = {}
         for name, scenes, texts in (
@@ -165,6 +186,8 @@ class TextTask(Task):
             right = torch.stack([pooled[f].argmax(dim=-1) == batch[f] for f in FACTORS_FULL])
             scores[f"all_{name}"] = float(right.all(dim=0).float().mean())
             scores[f"retrieval_{name}"] = _retrieval(pooled, batch)
+            if name == "full":
+                scores["relation_full"] = _related(pooled, scenes)
         return scores
 
     def export(self, modules: Modules, folder: Path) -> None:
@@ -191,6 +214,17 @@ class TextTask(Task):
             },
         )
         save.write_index(folder, "world", "world", ["text_encoder", "tokenizer"])
+
+
+def _related(logits: dict[str, Tensor], scenes: list[Scene]) -> float:
+    """Of the relations that canonical captions say, the share that is read rightly."""
+    right = []
+    for row, scene in enumerate(scenes):
+        for i, words, j in relations(scene)[:1]:
+            name = "beside" if words in RELATED["beside"] else "depth"
+            read = int(logits[f"{name}_{i + 1}{j + 1}"][row].argmax())
+            right.append(RELATED[name][read] == words)
+    return sum(right) / max(1, len(right))
 
 
 def _retrieval(logits: dict[str, Tensor], truth: dict[str, Tensor]) -> float:
