@@ -28,7 +28,7 @@ def parts(tmp_path_factory) -> Path:
 
 def read(name: str, preset: str, parts: Path, tmp_path: Path) -> Recipe:
     settings = []
-    if name in ("world-keyframes", "world-interpolation"):
+    if name in ("world-keyframes", "world-interpolation", "world-upsampler"):
         settings = [f"data.vae={parts}", f"data.cache={tmp_path / 'cache'}"]
     if name == "world-keyframes":
         settings.append(f"data.text={parts}")

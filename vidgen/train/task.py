@@ -24,6 +24,7 @@ TASKS: dict[str, str] = {
     "keyframes": "vidgen.train.tasks.keyframes:KeyframesTask",
     "interpolation": "vidgen.train.tasks.interpolation:InterpolationTask",
     "video-decoder": "vidgen.train.tasks.video_decoder:VideoDecoderTask",
+    "upsampling": "vidgen.train.tasks.upsampling:UpsamplingTask",
 }
 
 

@@ -1,0 +1,235 @@
+"""Training the upsampler: pairs of sizes, both spacings, what is told, what is measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vidgen.errors import UsageError
+from vidgen.io.record import Record
+from vidgen.stages.base import Compute
+from vidgen.stages.upsample import Choices, upsample
+from vidgen.systems.base import Geometry, ModelFolder
+from vidgen.systems.upsampling import Upsampler
+from vidgen.train.recipe import Optim, Recipe
+from vidgen.train.tasks.latents import cache_folder, encode_scenes
+from vidgen.train.tasks.upsampling import UpsamplingTask
+
+MODEL = {
+    "in_channels": 8, "out_channels": 4, "variant": "interpolation", "init_channels": 16,
+    "widths": [16, 16], "self_attention": [False, False], "cross_attention": [False, False],
+    "blocks": 1, "groups": 4, "time_dim": 32, "level_scale": 1000.0, "text_dim": 0,
+    "noise_embedding": "time", "skip_rows": 20,
+}  # fmt: skip
+SIZES = [[16, 32], [32, 64]]
+
+
+def task(vae: Path, *, model: dict | None = None, loss: dict | None = None, **data):
+    recipe = Recipe(
+        "upsampling", model=MODEL | (model or {}), loss=loss or {},
+        data={"vae": str(vae), "sizes": SIZES, "num": 16, "num_held": 4, "num_frames": 3} | data,
+        steps=1, batch_size=8, optim=Optim(name="adamw"),
+    )  # fmt: skip
+    return UpsamplingTask(recipe)
+
+
+def counted(made: UpsamplingTask) -> UpsamplingTask:
+    """With latents that say whose they are: scene + 0.1 · frames a second + 1000 · height."""
+    clips = torch.arange(float(made.data.num)).view(-1, 1, 1, 1, 1)
+    made.latents = {
+        ((h, w), fps): (clips + 0.1 * fps + 1000 * h).expand(-1, 4, 3, h // 8, w // 8)
+        for h, w in made.data.sizes for fps in made.data.fps
+    }  # fmt: skip
+    return made
+
+
+class Network(nn.Module):
+    """Keeps what it is asked; answers with zeros."""
+
+    def forward(self, x, t, **told):
+        self.x, self.t, self.told = x, t, told
+        return torch.zeros_like(x[:, :4])
+
+
+# --- pairs ----------------------------------------------------------------------------------------
+
+
+def test_a_batch_is_scenes_at_two_sizes_and_both_spacings(tiny_model):
+    made = counted(task(tiny_model, sizes=[[16, 32], [32, 64], [64, 128]], fps=[2.0, 8.0]))
+    heights, skips, scenes = set(), set(), set()
+    for step in range(30):
+        batch = made.batch(step, 0, 1)
+        small, large = (batch[k][:, 0, 0, 0, 0] for k in ("small", "large"))
+        low, high = (int(x[0] // 1000) for x in (small, large))
+        assert batch["small"].shape[3] * 8 == low and batch["large"].shape[3] * 8 == high
+        assert high == 2 * low
+        same = small % 1000, large % 1000  # scene and rate
+        torch.testing.assert_close(*same, rtol=0, atol=0.01)
+        for row, skip in zip(small % 1000, batch["skip"], strict=True):
+            scene = int(row)
+            assert int(skip) == {0.2: 12, 0.8: 3}[round(float(row) - scene, 1)]
+            scenes.add(scene)
+        heights.add(low)
+        skips.add(tuple(sorted(set(batch["skip"].tolist()))))
+    assert heights == {16, 32} and (3, 12) in skips and len(scenes) == 16
+
+
+def test_processes_share_a_batch(tiny_model):
+    made = counted(task(tiny_model))
+    whole = made.batch(3, 0, 1)
+    parts = [made.batch(3, rank, 2) for rank in range(2)]
+    for key, x in whole.items():
+        assert torch.equal(x, torch.cat([part[key] for part in parts]))
+
+
+def test_every_size_and_rate_is_rendered_of_the_same_scenes(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr("vidgen.train.tasks.latents.SHARD", 16)
+    monkeypatch.setattr("vidgen.train.tasks.latents.CHUNK", 16)
+    made = task(tiny_model, cache=str(tmp_path))
+    modules = made.build()
+    made.prepare(modules, lambda text: None)
+    folder, space = ModelFolder(tiny_model), ModelFolder(tiny_model).latent_space
+    for (size, fps), latents in made.latents.items():
+        geometry = Geometry(3, *size, fps)
+        true = encode_scenes(range(16), modules["vae"], "basic", geometry, torch.device("cpu"))
+        assert torch.equal(latents, true.to(torch.bfloat16))
+        # So called by the keyframes' task, too: what it has rendered isn't rendered again.
+        assert cache_folder(tmp_path, space, geometry, torch.float32).is_dir()
+    assert len(made.latents) == 4 and folder.geometry.fps == 2.0
+    assert made.skips.tolist() == [12, 12, 3, 3]
+    assert made.truth.shape == (4, 3, 32, 64, 3)
+    assert made.large.shape == (4, 4, 3, 4, 8)
+
+
+# --- what is told ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prediction", ["x0", "flow", "v"])
+def test_the_small_latents_are_told_enlarged_and_noised_as_much_as_is_said(tiny_model, prediction):
+    made = task(tiny_model, loss={"noise_level": 0.4, "prediction": prediction})
+    network = Network()
+    small, large = torch.ones(64, 4, 3, 2, 4), torch.full((64, 4, 3, 4, 8), 7.0)
+    batch = {"small": small, "large": large, "skip": torch.arange(64) % 12 + 1}
+    loss, _ = made.loss({"upsampler": network}, batch, torch.Generator().manual_seed(0))
+    assert loss.ndim == 0 and loss.isfinite()
+    told, p = network.x[:, 4:], network.told["noise_level"]
+    assert ((p >= 0) & (p <= 0.4)).all() and p.max() > 0.35 and p.min() < 0.05
+    told = told.flatten(1)  # (1 - p) + p · noise
+    torch.testing.assert_close(told.mean(dim=1), 1 - p, rtol=0, atol=0.1)
+    torch.testing.assert_close(told.std(dim=1), p, rtol=0.2, atol=0.01)
+    assert torch.equal(network.told["skip"], batch["skip"])
+    torch.testing.assert_close(network.told["times"][:, 1], batch["skip"] / 24)
+    noisy = network.x[:, :4].flatten(1)  # (1 - t) · 7 + t · eps
+    torch.testing.assert_close(noisy.mean(dim=1), 7 * (1 - network.t), rtol=0, atol=0.3)
+
+
+# --- what is measured -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def prepared(tiny_model, tmp_path_factory):
+    """A task of next to no noise, with its held-out clips, and its modules."""
+    made = task(tiny_model, loss={"noise_level": 1e-6}, cache=str(tmp_path_factory.mktemp("cache")))
+    modules = made.build()
+    made._hold(modules["vae"])
+    return made, modules
+
+
+class Answer(nn.Module):
+    """A network that answers with what it is told, or with what it should."""
+
+    def __init__(self, right: Tensor | None = None) -> None:
+        super().__init__()
+        self.right = right
+
+    def forward(self, x: Tensor, t: Tensor, **told) -> Tensor:
+        return x[:, 4:] if self.right is None else self.right
+
+
+def test_a_network_that_adds_nothing_is_bilinear_enlargement(prepared):
+    made, modules = prepared
+    modules = {**modules, "upsampler": Answer()}
+    scores = made.evaluate(modules, 0)
+    names = {f"psnr{way}" for way in ("", "_bilinear", "_bicubic", "_autoencoder")}
+    assert names <= scores.keys() and "val_loss" in scores
+    assert scores["psnr"] == pytest.approx(scores["psnr_bilinear"], abs=1e-3)
+    assert made.evaluate(modules, 0) == scores
+
+
+def test_a_perfect_network_is_as_good_as_the_autoencoder(prepared):
+    made, modules = prepared
+    scores = made.evaluate({**modules, "upsampler": Answer(made.large)}, 0)
+    assert scores["psnr"] == pytest.approx(scores["psnr_autoencoder"], abs=1e-3)
+    assert scores["val_loss"] < 1e-6
+
+
+@pytest.mark.parametrize("prediction", ["x0", "flow"])
+def test_the_velocity_error_is_that_of_x0_over_the_noise(prepared, prediction):
+    """Whatever the network predicts: here always zeros, of which flow makes the estimate z."""
+    made, modules = prepared
+    other = task(made.vae_folder.path, loss={"noise_level": 1e-6, "prediction": prediction})
+    other.small, other.large, other.truth, other.skips = (
+        made.small, made.large, made.truth, made.skips
+    )  # fmt: skip
+    level = []
+    other._level = lambda b, draw: level.append(made._level(b, draw)) or level[-1]
+    scores = other.evaluate({**modules, "upsampler": Answer(torch.zeros_like(made.large))}, 0)
+    torch.manual_seed(0)
+    x0, eps = made.large, torch.randn_like(made.large)
+    t = level[0].t.view(-1, 1, 1, 1, 1)
+    expected = ((x0 / t) if prediction == "x0" else (eps - x0)).square().mean()
+    assert scores["val_loss"] == pytest.approx(float(expected), rel=0.1)
+
+
+def test_the_sheet_is_drawn(prepared, tmp_path):
+    from PIL import Image
+
+    made, modules = prepared
+    made.sample_sheet(modules, tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width > sheet.height
+
+
+def test_what_is_exported_is_what_the_stage_samples(tiny_model, tmp_path):
+    made = task(tiny_model, loss={"prediction": "flow", "noise_level": 0.3})
+    made.export(made.build(), tmp_path / "model")
+    model = ModelFolder.find(str(tmp_path / "model"))
+    own = Upsampler.of(model).settings
+    assert (own.prediction, own.noise_level, own.max_noise_level) == ("flow", 0.05, 0.3)
+    assert (own.fps, own.max_skip, own.num_inference_steps) == (24.0, 12, 4)
+    assert model.latent_space == ModelFolder(tiny_model).latent_space
+    record = Record.make(
+        "latents", "a",
+        {"latents": torch.randn(4, 3, 2, 4), "times": torch.arange(3.0, dtype=torch.float64)},
+        {"latent_space": model.latent_space, "height": 16, "width": 32},
+    )  # fmt: skip
+    (after,) = upsample([record], model, Choices(), compute=Compute("cpu"))
+    assert after["latents"].shape == (4, 3, 4, 8)
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"model": {"in_channels": 9}}, "are 9 and 4, latents of 4 channels want 8 and 4"),
+        ({"sizes": [[16, 32]]}, "there must be two or more"),
+        ({"sizes": [[16, 32], [32, 32]]}, "each twice the one before"),
+        ({"sizes": [[12, 32], [24, 64]]}, "the first in multiples of 8"),
+        ({"fps": []}, "data.fps are []"),
+        ({"fps": [30.0]}, "data.fps are [30.0], must be above 0 and up to 24"),
+        ({"fps": [1.0]}, "skip_rows is 20, and a clip of 1 frames a second has a skip of 24"),
+        ({"loss": {"noise_level": 0.0}}, "loss.noise_level is 0, must be between 0 and 1"),
+        ({"loss": {"noise_level": 1.0}}, "loss.noise_level is 1,"),
+        ({"loss": {"prediction": "eps"}}, "loss.prediction"),
+        ({"num_held": 1}, "data.num_held is 1"),
+    ],
+)
+def test_recipes_that_make_no_sense(tiny_model, settings, said):
+    with pytest.raises(UsageError) as caught:
+        task(tiny_model, **settings)
+    assert said in caught.value.what

@@ -1,0 +1,285 @@
+"""Train the latent upsampler: the same clips of the world at one size and at twice that size.
+
+Every scene is rendered at each size and at each rate, and encoded once. The rates are how the
+temporal convolutions come to see both spacings that they will meet: keyframes, as they were
+sampled, and frames near each other, as interpolation leaves them. A batch mixes the rates, and each
+clip's spacing is told. The small latents get a random amount of noise, and that is told, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+from vidgen.diffusion import losses
+from vidgen.diffusion.level import Level, expand, noised
+from vidgen.diffusion.noise import Noise
+from vidgen.diffusion.prediction import PREDICTIONS, denoiser
+from vidgen.diffusion.schedules import SCHEDULES
+from vidgen.diffusion.solvers import SOLVERS
+from vidgen.errors import UsageError
+from vidgen.io.image import contact_sheet, write_png
+from vidgen.nn.autoencoder import VideoAutoencoder
+from vidgen.nn.pixels import to_uint8
+from vidgen.nn.unet import UNet, UNetConfig
+from vidgen.systems import save, upsampling, world
+from vidgen.systems.base import Geometry, ModelFolder
+from vidgen.systems.upsampling import COMPONENT, FACTOR, Settings, enlarged
+from vidgen.train.distributed import World
+from vidgen.train.recipe import section
+from vidgen.train.task import Modules, Task, generator, share
+from vidgen.train.tasks.latents import cache_folder, cached_latents, encode_scenes
+from vidgen.train.tasks.pixels import clip_scores
+from vidgen.world.render import render
+from vidgen.world.scene import VALIDATION_SEEDS, sample_scene
+
+
+@dataclass(frozen=True)
+class Data:
+    """Clips at several sizes and rates, and the autoencoder that encodes them."""
+
+    vae: str  # a folder that holds `vae/`
+    cache: str = "runs/cache"
+    num: int = 8192  # scenes, at each size and rate; they come by again after that
+    num_held: int = 32  # and as many that are only measured on
+    level: str = "basic"  # of the world
+    # Pixels (height, width), each twice the one before: every two neighbors are a pair to learn.
+    sizes: tuple[tuple[int, int], ...] = ((40, 64), (80, 128))
+    num_frames: int = 5  # of a clip, at each rate
+    fps: tuple[float, ...] = (2.0, 8.0)  # of keyframes, and of what interpolation makes of them
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What the network's output means, the distribution of noise levels, t = sigmoid(N(mean, std)),
+    and how noisy the small latents get: evenly from none to `noise_level`."""
+
+    prediction: Literal["x0", "flow", "v"] = "x0"
+    t_mean: float = 0.4
+    t_std: float = 1.0
+    noise_level: float = 0.5
+
+
+class UpsamplingTask(Task):
+    """`model` is a `UNetConfig`; one sample is one clip at two sizes."""
+
+    name = "upsampling"
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.config = section(UNetConfig, self.recipe.model, where="model")
+        self.data = section(Data, self.recipe.data, where="data")
+        self.weights = section(Loss, self.recipe.loss, where="loss")
+        self.prediction = PREDICTIONS[self.weights.prediction]()
+        self.vae_folder = ModelFolder(Path(self.data.vae))
+        self._check()
+        self.settings = Settings(
+            self.weights.prediction, "linear_flow", "dpmpp_2m", 4,
+            noise_level=min(0.05, self.weights.noise_level),
+            max_noise_level=self.weights.noise_level, fps=24.0,
+            max_skip=round(24 / min(self.data.fps)),
+        )  # fmt: skip
+        if 0 < self.config.skip_rows <= self.settings.max_skip:
+            raise UsageError(
+                f"recipe: model.skip_rows is {self.config.skip_rows}, and a clip of"
+                f" {min(self.data.fps):g} frames a second has a skip of {self.settings.max_skip}"
+            )
+        self.pairs = list(zip(self.data.sizes, self.data.sizes[1:], strict=False))
+
+    def _check(self) -> None:
+        """UsageError for settings that no network can be trained with."""
+        c, d = self.config, self.data
+        channels, stride = (self.vae_folder.size("vae", k) for k in ("channels", "stride"))
+        if (c.in_channels, c.out_channels) != (2 * channels, channels):
+            raise UsageError(
+                f"recipe: model.in_channels and out_channels are {c.in_channels} and"
+                f" {c.out_channels}, latents of {channels} channels want {2 * channels} and"
+                f" {channels}"
+            )
+        doubled = all(
+            (FACTOR * a, FACTOR * b) == large
+            for (a, b), large in zip(d.sizes, d.sizes[1:], strict=False)
+        )
+        if len(d.sizes) < 2 or not doubled or any(n % stride for n in d.sizes[0]):
+            raise UsageError(
+                f"recipe: data.sizes are {[list(size) for size in d.sizes]}: there must be two or"
+                f" more, each twice the one before, the first in multiples of {stride}"
+            )
+        if d.num < 1 or d.num_held < len(d.fps):
+            raise UsageError(
+                f"recipe: data.num is {d.num}, data.num_held is {d.num_held}: there must be a"
+                " scene to train on, and one to measure on for each of data.fps"
+            )
+        if not d.fps or not all(0 < fps <= 24 for fps in d.fps):
+            raise UsageError(f"recipe: data.fps are {list(d.fps)}, must be above 0 and up to 24")
+        if not 0 < self.weights.noise_level < 1:
+            raise UsageError(
+                f"recipe: loss.noise_level is {self.weights.noise_level:g}, must be between 0 and 1"
+            )
+
+    def build(self) -> dict[str, torch.nn.Module]:
+        vae = world.load_autoencoder(self.vae_folder).float()
+        return {COMPONENT: UNet(self.config), "vae": vae}
+
+    def prepare(self, modules: Modules, say: Callable[[str], None]) -> None:
+        vae, d = _vae(modules), self.data
+        dtype = getattr(torch, self.recipe.dtype)
+        self.latents = {
+            (size, fps): cached_latents(
+                cache_folder(
+                    Path(d.cache), self.vae_folder.latent_space, self._geometry(size, fps), dtype
+                ),
+                d.num, vae, level=d.level, geometry=self._geometry(size, fps), say=say,
+                dtype=dtype, world=World(self.rank, self.world, self.device),
+            )
+            for size in d.sizes for fps in d.fps
+        }  # fmt: skip
+        self._hold(vae)
+
+    def _geometry(self, size: tuple[int, int], fps: float) -> Geometry:
+        return Geometry(self.data.num_frames, *size, fps)
+
+    def _hold(self, vae: VideoAutoencoder) -> None:
+        """Held-out scenes of the first pair of sizes, an equal share at each rate: latents small
+        and large, and the rendered frames `b t h w 3` of the large."""
+        d, start = self.data, VALIDATION_SEEDS.start
+        count = d.num_held // len(d.fps)
+        parts = []
+        for i, fps in enumerate(d.fps):
+            seeds = range(start + i * count, start + (i + 1) * count)
+            small, large = (self._geometry(size, fps) for size in d.sizes[:2])
+            scenes = [sample_scene(seed, level=d.level) for seed in seeds]
+            true = render(scenes, times=large.times, height=large.height, width=large.width)
+            parts.append((
+                encode_scenes(seeds, vae, d.level, small, self.device),
+                encode_scenes(seeds, vae, d.level, large, self.device),
+                true.frames,
+                torch.full((count,), self.settings.skip(1 / fps)),
+            ))  # fmt: skip
+        self.small, self.large, self.truth, self.skips = map(torch.cat, zip(*parts, strict=True))
+
+    def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
+        """One pair of sizes for all, any of the rates for each."""
+        size, draw = self.recipe.batch_size, generator(self.recipe.seed, "batch", step)
+        pair = self.pairs[int(torch.randint(len(self.pairs), (), generator=draw))]
+        rows = torch.randint(self.data.num, (size,), generator=draw).tolist()
+        rates = torch.randint(len(self.data.fps), (size,), generator=draw).tolist()
+        mine = [(rows[i], self.data.fps[rates[i]]) for i in share(size, rank, world)]
+        small, large = (
+            torch.stack([self.latents[size, fps][row] for row, fps in mine]) for size in pair
+        )
+        skips = torch.tensor([self.settings.skip(1 / fps) for _, fps in mine])
+        return {"small": small, "large": large, "skip": skips}
+
+    def loss(
+        self, modules: Modules, batch: dict[str, Tensor], generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor | float]]:
+        x0 = batch["large"].float()
+        p = torch.rand(len(x0), generator=generator, device=x0.device) * self.weights.noise_level
+        cond = self.cond(batch["small"].float(), batch["skip"], p, generator)
+        level = self._level(len(x0), generator)
+        eps = torch.randn(x0.shape, generator=generator, device=x0.device)
+        raw = self._raw(modules)
+        return losses.training_loss(raw, self.prediction, x0, cond, level, eps).mean(), {}
+
+    def cond(
+        self, small: Tensor, skip: Tensor, noise_level: Tensor, draw: torch.Generator
+    ) -> dict[str, Tensor]:
+        """What the network is told of clips `b c t h w`."""
+        large = enlarged(small)
+        noise = torch.randn(large.shape, generator=draw, device=large.device)
+        return upsampling.cond(self.config, large, noise, noise_level, skip, self.settings.fps)
+
+    def _level(self, b: int, draw: torch.Generator) -> Level:
+        return losses.logit_normal_flow(
+            b, mean=self.weights.t_mean, std=self.weights.t_std, generator=draw
+        )
+
+    def _raw(self, modules: Modules):
+        return upsampling.raw(modules[COMPONENT])
+
+    @torch.no_grad()
+    def evaluate(self, modules: Modules, step: int) -> dict[str, float]:
+        """On held-out clips, with the same noise every time: the error of the velocity eps − x0,
+        whatever the network predicts; and how the decoded frames differ from the rendered ones,
+        beside those of enlarged latents, of enlarged frames, and of the true latents, which no
+        upsampler can pass."""
+        draw = generator(0, "validation", device=self.device)
+        x0 = self.large.to(self.device)
+        cond = self._held_cond(draw)
+        level = self._level(len(x0), draw).on(x0)
+        eps = torch.randn(x0.shape, generator=draw, device=self.device)
+        z = noised(x0, eps, level)
+        found = denoiser(self._raw(modules), self.prediction)(z, level, cond)
+        velocity = (z - found) / expand(level.sigma, z)
+        scores = {"val_loss": float((velocity - (eps - x0)).square().mean())}
+        for way, frames in {"": self.made(modules, cond), **self.baselines(modules)}.items():
+            measures = clip_scores(frames, self.truth)
+            scores |= {f"{name}_{way}".rstrip("_"): value for name, value in measures.items()}
+        return scores
+
+    def _held_cond(self, draw: torch.Generator) -> dict[str, Tensor]:
+        """What is told of the held-out clips, as noisy as the stage makes it."""
+        p = torch.full((len(self.small),), self.settings.noise_level, device=self.device)
+        return self.cond(self.small.to(self.device), self.skips.to(self.device), p, draw)
+
+    def made(self, modules: Modules, cond: dict[str, Tensor]) -> Tensor:
+        """Frames `b t h w 3` of what is sampled, as the stage does."""
+        own, told = self.settings, cond["told"]
+        noise = Noise([(i, str(i)) for i in range(len(told))], stage="validation")
+        levels = SCHEDULES[own.schedule](own.num_inference_steps)
+        z = noise.initial(told.shape[1:]).to(self.device) * levels[0].sigma
+        denoise = denoiser(self._raw(modules), self.prediction)
+        for step in SOLVERS[own.solver](denoise, z, levels, cond, noise):
+            z = step.z
+        return decoded(_vae(modules), z)
+
+    def baselines(self, modules: Modules) -> dict[str, Tensor]:
+        """Held-out frames as they would be without a network, and of the true latents."""
+        vae, small = _vae(modules), self.small.to(self.device)
+        return {
+            "bilinear": decoded(vae, enlarged(small)),
+            "bicubic": decoded(vae, small, resize=FACTOR),
+            "autoencoder": decoded(vae, self.large.to(self.device)),
+        }
+
+    @torch.no_grad()
+    def sample_sheet(self, modules: Modules, path: Path) -> None:
+        """Six held-out clips: as they are, made, and without a network."""
+        made = self.made(modules, self._held_cond(generator(0, "sheet", device=self.device)))
+        ways = {"true": self.truth, "made": made, **self.baselines(modules)}
+        shown = range(0, len(made), max(1, len(made) // 6))[:6]
+        strips = [x[i].cpu().numpy() for i in shown for x in ways.values()]
+        labels = [name for _ in shown for name in ways]
+        write_png(path, contact_sheet(strips, labels, columns=len(ways), frames_per_clip=2))
+
+    def export(self, modules: Modules, folder: Path) -> None:
+        """The network, and the autoencoder whose latents it works on, byte for byte."""
+        config = {"_class_name": "UNet", **self.config.to_dict(), "sample": asdict(self.settings)}
+        save.write_component(folder / COMPONENT, config, modules[COMPONENT])
+        save.copy_component(self.vae_folder.path / "vae", folder / "vae")
+        save.write_index(folder, self.vae_folder.name, self.vae_folder.system, [COMPONENT, "vae"])
+
+
+def decoded(vae: VideoAutoencoder, latents: Tensor, *, resize: int = 1) -> Tensor:
+    """Latents `b c t h w` → frames `b t h w 3`, uint8, resized bicubically; clip by clip."""
+    made = []
+    for z in latents:
+        frames = rearrange(vae.decode(z[None])[0], "c t h w -> t c h w").float()
+        if resize > 1:
+            frames = F.interpolate(frames, scale_factor=resize, mode="bicubic")
+        made.append(rearrange(to_uint8(frames), "t c h w -> t h w c").cpu())
+    return torch.stack(made)
+
+
+def _vae(modules: Modules) -> VideoAutoencoder:
+    vae = modules["vae"]
+    assert isinstance(vae, VideoAutoencoder)
+    return vae
