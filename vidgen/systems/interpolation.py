@@ -18,7 +18,6 @@ The network returns v = alpha·eps − sigma·x0. The paper's second pass makes 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,14 +25,10 @@ from torch import Tensor
 
 from vidgen.diffusion import prediction
 from vidgen.diffusion.groups import PACKINGS
-from vidgen.diffusion.level import Levels
 from vidgen.diffusion.prediction import Denoiser
-from vidgen.diffusion.schedules import SCHEDULES
-from vidgen.diffusion.solvers import SOLVERS, Solver
-from vidgen.errors import InputError
 from vidgen.nn.unet import UNet, UNetConfig
 from vidgen.systems.base import ClipSampler, ModelFolder
-from vidgen.systems.load import filled, named
+from vidgen.systems.load import ClipNetwork
 
 # How a network sees groups → the component of the model folder that holds such a network.
 COMPONENTS = {"grouped": "interpolation", "masked": "interpolation_masked"}
@@ -43,68 +38,24 @@ class Settings(ClipSampler):
     """How an interpolation network is sampled: `sample` in its config.json."""
 
 
-@dataclass(frozen=True)
-class Interpolator:
-    """An interpolation network that isn't loaded yet: all that is known without its weights."""
-
-    folder: ModelFolder
-    method: str  # a key of COMPONENTS
-    settings: Settings
+class Interpolator(ClipNetwork):
+    """An interpolation network that isn't loaded yet."""
 
     @classmethod
     def of(cls, folder: ModelFolder, method: str) -> Interpolator:
         """InputError if the model has no such network, or one of other channels than its latents
         have."""
-        component = COMPONENTS[method]
-        found = cls(folder, method, folder.sample(component, Settings))
-        channels = folder.size("vae", "channels")
-        for key, wanted in zip(
-            ("in_channels", "out_channels"), PACKINGS[method].channels(channels), strict=True
-        ):
-            if folder.size(component, key) != wanted:
-                raise InputError(
-                    f"{folder.path / component}/config.json: {key} is"
-                    f" {folder.size(component, key)}, latents of {channels} channels want {wanted}"
-                )
-        rows = folder.config(component).get("skip_rows") or 0
-        if 0 < rows <= found.settings.max_skip:
-            raise InputError(
-                f"{folder.path / component}/config.json: sample.max_skip is"
-                f" {found.settings.max_skip}, and skip_rows {rows}"
-            )
-        for key, table in (
-            ("prediction", prediction.PREDICTIONS), ("schedule", SCHEDULES), ("solver", SOLVERS),
-        ):  # fmt: skip
-            found._named(key, table)
-        return found
+        channels = PACKINGS[method].channels(folder.size("vae", "channels"))
+        return cls.found(folder, COMPONENTS[method], Settings, channels)
 
     @property
-    def component(self) -> str:
-        return COMPONENTS[self.method]
-
-    @property
-    def identity(self) -> dict[str, str]:
-        return self.folder.identity(self.component)
-
-    def load(self) -> UNet:
-        """The network, in the dtype of its weights, on the CPU."""
-        return filled(UNet, UNetConfig, self.folder, self.component)
-
-    def levels(self, num_inference_steps: int) -> Levels:
-        """The noise levels of a sampling run, noisiest first."""
-        return self._named("schedule", SCHEDULES)(num_inference_steps)
-
-    def solver(self) -> Solver:
-        return self._named("solver", SOLVERS)
+    def method(self) -> str:
+        """A key of COMPONENTS."""
+        return next(method for method, name in COMPONENTS.items() if name == self.component)
 
     def denoiser(self, network: UNet) -> Denoiser:
         """The network as `denoise(z, level, cond) → x0`; cond is made by `cond`."""
-        meaning = self._named("prediction", prediction.PREDICTIONS)()
-        return prediction.denoiser(raw(network, self.method), meaning)
-
-    def _named(self, key: str, table: Any) -> Any:
-        path = self.folder.path / self.component / "config.json"
-        return named(key, table, self.settings, path)
+        return prediction.denoiser(raw(network, self.method), self.prediction())
 
 
 def raw(network: Any, method: str) -> prediction.Network:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
 
+from vidgen.diffusion.level import Levels
+from vidgen.diffusion.prediction import PREDICTIONS, Prediction
+from vidgen.diffusion.schedules import SCHEDULES
+from vidgen.diffusion.solvers import SOLVERS, Solver
 from vidgen.errors import InputError
 from vidgen.io import weights
-from vidgen.systems.base import ModelFolder, Sampler
+from vidgen.nn.unet import UNet, UNetConfig
+from vidgen.systems.base import ClipSampler, ModelFolder, Sampler
 
 T = TypeVar("T")
 
@@ -20,17 +27,8 @@ def filled(network: type, config: type, folder: ModelFolder, component: str):
     """Build on the meta device and let the weights be the memory map of the file. InputError for a
     config that builds no network, or another one than that of the weights."""
     path = folder.path / component
-    settings = {
-        k: v for k, v in folder.config(component).items()
-        if k in config.__dataclass_fields__  # type: ignore[attr-defined]
-    }  # fmt: skip
-    try:
-        with torch.device("meta"):
-            module = network(config(**settings))
-    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
-        raise InputError(
-            f"{path}/config.json: builds no {network.__name__}: {first_line(error)}"
-        ) from None
+    with torch.device("meta"):
+        module = _built(network, lambda: network(_config(config, folder, component)), path)
     state: dict[str, Tensor] = {}
     for file in folder.weight_files(component):
         state.update(weights.load_safetensors(file))
@@ -43,6 +41,91 @@ def filled(network: type, config: type, folder: ModelFolder, component: str):
         )
     module.load_state_dict(state, strict=True, assign=True)
     return module.eval().requires_grad_(False)
+
+
+def _config(kind: type[T], folder: ModelFolder, component: str) -> T:
+    """A dataclass of sizes, out of the component's config; keys that it doesn't have don't
+    count."""
+    return kind(**{
+        k: v for k, v in folder.config(component).items()
+        if k in kind.__dataclass_fields__  # type: ignore[attr-defined]
+    })  # fmt: skip
+
+
+def _built(network: type, build: Callable[[], T], path: Path) -> T:
+    """What `build` gives; InputError for sizes that make no network."""
+    try:
+        return build()
+    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+        raise InputError(
+            f"{path}/config.json: builds no {network.__name__}: {first_line(error)}"
+        ) from None
+
+
+@dataclass(frozen=True)
+class ClipNetwork:
+    """A U-Net that works on latents of clips and isn't loaded yet: all that is known without its
+    weights."""
+
+    folder: ModelFolder
+    component: str
+    settings: ClipSampler
+    config: UNetConfig
+
+    @classmethod
+    def found(
+        cls, folder: ModelFolder, component: str, settings: type[ClipSampler],
+        channels: tuple[int, int],
+    ) -> Self:  # fmt: skip
+        """InputError if the model has no such component, or one that takes and gives other
+        `channels` than its latents want, or that makes no sense."""
+        path = folder.path / component
+        sample = folder.sample(component, settings)
+        config = _built(UNet, lambda: _config(UNetConfig, folder, component), path)
+        for key, wanted in zip(("in_channels", "out_channels"), channels, strict=True):
+            own = folder.size(component, key)
+            if own != wanted:
+                raise InputError(
+                    f"{path}/config.json: {key} is {own}, latents of"
+                    f" {folder.size('vae', 'channels')} channels want {wanted}"
+                )
+        if 0 < config.skip_rows <= sample.max_skip:
+            raise InputError(
+                f"{path}/config.json: sample.max_skip is {sample.max_skip}, and skip_rows"
+                f" {config.skip_rows}"
+            )
+        network = cls(folder, component, sample, config)
+        for key, table in (
+            ("prediction", PREDICTIONS), ("schedule", SCHEDULES), ("solver", SOLVERS),
+        ):  # fmt: skip
+            network._named(key, table)
+        return network
+
+    @property
+    def identity(self) -> dict[str, str]:
+        return self.folder.identity(self.component)
+
+    def load(self) -> UNet:
+        """The network, in the dtype of its weights, on the CPU."""
+        return filled(UNet, UNetConfig, self.folder, self.component)
+
+    def levels(self, num_inference_steps: int) -> Levels:
+        """The noise levels of a sampling run, noisiest first."""
+        schedule = self._named("schedule", SCHEDULES)
+        if "shift" in signature(schedule).parameters:
+            return schedule(num_inference_steps, shift=self.settings.shift)
+        return schedule(num_inference_steps)
+
+    def solver(self) -> Solver:
+        return self._named("solver", SOLVERS)
+
+    def prediction(self) -> Prediction:
+        """What the network's output means."""
+        return self._named("prediction", PREDICTIONS)()
+
+    def _named(self, key: str, table: Any) -> Any:
+        path = self.folder.path / self.component / "config.json"
+        return named(key, table, self.settings, path)
 
 
 def named(key: str, table: Mapping[str, T], sampler: Sampler, path: Path) -> T:

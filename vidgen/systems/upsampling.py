@@ -35,7 +35,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from inspect import signature
 from typing import Any
 
 import torch
@@ -44,14 +43,11 @@ from einops import rearrange
 from torch import Tensor
 
 from vidgen.diffusion import prediction
-from vidgen.diffusion.level import Level, Levels, noised
-from vidgen.diffusion.prediction import PREDICTIONS, Denoiser
-from vidgen.diffusion.schedules import SCHEDULES
-from vidgen.diffusion.solvers import SOLVERS, Solver
-from vidgen.errors import InputError
+from vidgen.diffusion.level import Level, noised
+from vidgen.diffusion.prediction import Denoiser
 from vidgen.nn.unet import UNet, UNetConfig
 from vidgen.systems.base import ClipSampler, ModelFolder
-from vidgen.systems.load import filled, first_line, named
+from vidgen.systems.load import ClipNetwork
 
 COMPONENT = "upsampler"
 FACTOR = 2  # of each side, in one pass
@@ -67,68 +63,20 @@ class Settings(ClipSampler):
 
 
 @dataclass(frozen=True)
-class Upsampler:
-    """An upsampler that isn't loaded yet: all that is known without its weights."""
+class Upsampler(ClipNetwork):
+    """An upsampler that isn't loaded yet."""
 
-    folder: ModelFolder
     settings: Settings
-    config: UNetConfig
 
     @classmethod
     def of(cls, folder: ModelFolder) -> Upsampler:
         """InputError if the model has none, or one that isn't for its latents."""
-        values, where = folder.config(COMPONENT), f"{folder.path / COMPONENT}/config.json"
-        settings = folder.sample(COMPONENT, Settings)
-        try:
-            config = UNetConfig(
-                **{k: v for k, v in values.items() if k in UNetConfig.__dataclass_fields__}
-            )
-        except (TypeError, ValueError, ArithmeticError) as error:
-            raise InputError(f"{where}: builds no UNet: {first_line(error)}") from None
         channels = folder.size("vae", "channels")
-        for key, wanted in (("in_channels", 2 * channels), ("out_channels", channels)):
-            if getattr(config, key) != wanted:
-                raise InputError(
-                    f"{where}: {key} is {getattr(config, key)}, latents of {channels} channels"
-                    f" want {wanted}"
-                )
-        if 0 < config.skip_rows <= settings.max_skip:
-            raise InputError(
-                f"{where}: sample.max_skip is {settings.max_skip}, and skip_rows {config.skip_rows}"
-            )
-        found = cls(folder, settings, config)
-        for key, table in (
-            ("prediction", PREDICTIONS), ("schedule", SCHEDULES), ("solver", SOLVERS)
-        ):  # fmt: skip
-            found._named(key, table)
-        return found
-
-    @property
-    def identity(self) -> dict[str, str]:
-        return self.folder.identity(COMPONENT)
-
-    def load(self) -> UNet:
-        """The network, in the dtype of its weights, on the CPU."""
-        return filled(UNet, UNetConfig, self.folder, COMPONENT)
-
-    def levels(self, num_inference_steps: int) -> Levels:
-        """The noise levels of a sampling run, noisiest first."""
-        schedule = self._named("schedule", SCHEDULES)
-        if "shift" in signature(schedule).parameters:
-            return schedule(num_inference_steps, shift=self.settings.shift)
-        return schedule(num_inference_steps)
-
-    def solver(self) -> Solver:
-        return self._named("solver", SOLVERS)
+        return cls.found(folder, COMPONENT, Settings, (2 * channels, channels))
 
     def denoiser(self, network: UNet) -> Denoiser:
         """The network as `denoise(z, level, cond) → x0`; cond is made by `cond`."""
-        meaning = self._named("prediction", PREDICTIONS)()
-        return prediction.denoiser(raw(network), meaning)
-
-    def _named(self, key: str, table: Any) -> Any:
-        path = self.folder.path / COMPONENT / "config.json"
-        return named(key, table, self.settings, path)
+        return prediction.denoiser(raw(network), self.prediction())
 
 
 def enlarged(latents: Tensor) -> Tensor:
