@@ -43,6 +43,8 @@ VARIANTS: dict[str, list[str]] = {
     "noise level: t_mean 0": ["loss.t_mean=0.0"],
     "noise level: t_mean 1": ["loss.t_mean=1.0"],
     "batch 32": ["batch_size=32"],
+    "batch 16": ["batch_size=16"],
+    "batch 16, Muon at 0.01": ["batch_size=16", "optim.muon_lr=0.01"],
     "float32": ["dtype=float32"],
     "EMA 0.99": ["ema=0.99"],
     "captions dropped: 30 %": ["data.drop_caption=0.3"],

@@ -159,6 +159,26 @@ def test_the_pooled_vector_learns_what_a_caption_says():
     assert sum(losses[-20:]) / 20 < 0.85 * blind
 
 
+def test_the_tower_starts_from_one_that_is_there(trained):
+    start = trained / "text" / "model"
+    task = TextTask(recipe("text", TEXT, {"start": str(start)}))
+    encoder = task.build()["tower"].encoder
+    there = world.load_text_tower(ModelFolder(start)).encoder.state_dict()
+    assert all(torch.equal(x, there[k]) for k, x in encoder.state_dict().items())
+    other = TextTask(recipe("text", TEXT | {"dim": 32}, {"start": str(start)}))
+    with pytest.raises(UsageError, match=r"data\.start .* other sizes"):
+        other.build()
+
+
+def test_captions_can_be_canonical():
+    data = {"canonical": 1.0, "typos": 0.0, "filler": 0.0, "contradictions": 0.0, "full": 0.5}
+    task = TextTask(recipe("text", TEXT, data))
+    ids = task.batch(0, 0, 1)["ids"]
+    said = {caption(sample_scene(seed, level=x)) for seed in range(8) for x in ("basic", "full")}
+    wanted = {tuple(task.tokenizer.encode(text).ids) for text in said}
+    assert all(tuple(int(i) for i in row if i != task.pad) in wanted for row in ids)
+
+
 def test_a_typo_is_one_letter():
     draw = random.Random(0)
     for _ in range(50):

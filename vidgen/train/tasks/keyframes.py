@@ -48,6 +48,7 @@ class Data:
     level: str = "basic"  # of the world
     num_full: int = 0  # clips of the full world beside those
     drop_caption: float = 0.1
+    canonical: float = 0.0  # share of captions that say everything, in the first words for it
     start: str | None = None  # a folder that holds `transformer/`: where its weights begin
     num_frames: int = 5
     height: int = 40
@@ -146,7 +147,8 @@ class KeyframesTask(Task):
         captions = []
         for row in rows:
             level, seed = self.clips[row]
-            text = caption(sample_scene(seed, level=level), draw)
+            scene = sample_scene(seed, level=level)
+            text = caption(scene, None if draw.random() < self.data.canonical else draw)
             captions.append("" if draw.random() < self.data.drop_caption else text)
         return {"latents": self.latents[rows], **self.tokens(captions)}
 
@@ -204,16 +206,14 @@ class KeyframesTask(Task):
     @torch.no_grad()
     def evaluate(self, modules: Modules, step: int) -> dict[str, float]:
         """The error of the velocity eps − x0 on held-out clips with full captions, whatever the
-        network predicts; the same noise every time."""
+        network predicts and whatever levels it is trained on; the same noise every time."""
         scores = {}
         for level, latents in self.held_latents.items():
             draw = generator(0, "validation", device=self.device)
             texts = [caption(sample_scene(s, level=level)) for s in self.held_seeds]
             cond = self.cond(modules, self.tokens(texts)["ids"].to(self.device))
             x0 = latents.to(self.device)
-            t = losses.logit_normal_flow(
-                len(x0), mean=self.weights.t_mean, std=self.weights.t_std, generator=draw
-            )
+            t = losses.logit_normal_flow(len(x0), mean=Loss.t_mean, std=Loss.t_std, generator=draw)
             eps = torch.randn(x0.shape, generator=draw, device=x0.device)
             z = noised(x0, eps, t)
             found = denoiser(self._raw(modules), self.prediction)(z, t, cond)

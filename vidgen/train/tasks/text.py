@@ -20,7 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vidgen.errors import UsageError
 from vidgen.systems import save
+from vidgen.systems.base import ModelFolder
+from vidgen.systems.world import load_text_tower
 from vidgen.train.recipe import section
 from vidgen.train.task import Modules, Task, share
 from vidgen.train.tasks.tokenizer import build_tokenizer, pad_id
@@ -66,9 +69,11 @@ class Data:
     """Captions."""
 
     full: float = 0.4  # share of captions of the full world; the others are of the basic one
+    canonical: float = 0.0  # share that says everything, in the first words there are for it
     typos: float = 0.25  # share with one letter changed, lost, doubled or swapped
     filler: float = 0.1  # share with a word that says nothing about the scene
     contradictions: float = 0.03  # share that names two colors of one thing
+    start: str | None = None  # a folder that holds `text_encoder/`: where the encoder begins
 
 
 class TowerWithHeads(nn.Module):
@@ -105,6 +110,17 @@ class TowerWithHeads(nn.Module):
         )
 
 
+def _shape(config) -> tuple[int, ...]:
+    """What two encoders must share for one to take the other's weights."""
+    return (
+        config.vocab_size,
+        config.hidden_size,
+        config.num_hidden_layers,
+        config.num_attention_heads,
+        config.max_position_embeddings,
+    )
+
+
 def _heads(dim: int) -> nn.ModuleDict:
     return nn.ModuleDict({name: nn.Linear(dim, len(values)) for name, values in QUESTIONS.items()})
 
@@ -123,7 +139,17 @@ class TextTask(Task):
         self.tokenizer.enable_truncation(self.model.max_length)
 
     def build(self) -> dict[str, nn.Module]:
-        return {"tower": TowerWithHeads(self.model, self.tokenizer.get_vocab_size(), self.pad)}
+        tower = TowerWithHeads(self.model, self.tokenizer.get_vocab_size(), self.pad)
+        if self.data.start is not None:
+            folder = ModelFolder(Path(self.data.start))
+            trained = load_text_tower(folder).encoder
+            if _shape(trained.config) != _shape(tower.encoder.config):
+                raise UsageError(
+                    f"recipe: data.start is {folder.path}, whose encoder has other sizes",
+                    next=f"make `model` the same as {folder.path}/text_encoder/config.json",
+                )
+            tower.encoder.load_state_dict(trained.float().state_dict())
+        return {"tower": tower}
 
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
         draw = random.Random(f"{self.recipe.seed}/{step}/{rank}")
@@ -135,7 +161,7 @@ class TextTask(Task):
         return self._tensors(scenes, [self._worded(scene, draw) for scene in scenes])
 
     def _worded(self, scene: Scene, draw: random.Random) -> str:
-        text = caption(scene, draw)
+        text = caption(scene, None if draw.random() < self.data.canonical else draw)
         if draw.random() < self.data.contradictions:
             text = contradicted(text, draw)
         if draw.random() < self.data.filler:
