@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check man golden bench evaluate samples clean
+.PHONY: help demo test check man golden bench claims evaluate samples clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -38,6 +38,9 @@ golden: $(READY)  ## rewrite the expected files of the golden tests (keeps .old 
 
 bench: $(READY)  ## measure speed as ratios, side by side, and print the table
 	$(BIN)/python -m benchmarks
+
+claims: $(READY)  ## a paper's findings, looked at again: SYSTEM=fusion-frames, CLAIM=a for one of a to d
+	$(BIN)/python -m benchmarks.$(subst -,_,$(or $(SYSTEM),fusion-frames)) $(CLAIM)
 
 evaluate: $(READY)  ## sample 1,344 clips to mp4, judge them, print the tables, write docs/evaluate-*.json
 	benchmarks/evaluate.sh runs/evaluate

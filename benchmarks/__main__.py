@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 
-from benchmarks import commands, stream, training
+from benchmarks import commands, stream, training, video
 from benchmarks.common import Row, machine
 
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
@@ -19,6 +19,9 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "rendering": training.rendering,
     "training": training.training,
     "sampling": training.sampling,
+    "cascade": video.cascade,
+    "decoding": video.decoding_memory,
+    "interpolating": video.interpolating,
 }
 
 

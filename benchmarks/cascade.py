@@ -1,0 +1,242 @@
+"""`python -m benchmarks.cascade`: each stage behind the keyframes against what needs no network.
+
+    interpolate   three frames between two true keyframes, against blending the neighbors' latents;
+                  both decoded by the image decoder
+    upsample      clips of 40 × 64 to 80 × 128, against enlarging the decoded pictures (bicubic) and
+                  the latents (bilinear)
+    decode        the video decoder against the image decoder, from true latents
+    all           true keyframes through all three, against blending, then the image decoder, then
+                  enlarging the pictures
+
+Test scenes of the basic world, rendered at 8 frames a second, never seen in training; the truth is
+the rendered clip at the size that comes out. Signal-to-noise ratio and SSIM are means over frames,
+flicker is of pixels that stand still in truth, and the change of the error of all. Differences are
+clip by clip, with intervals of 95 %. A stage whose network isn't there is left out, which the
+report says. Writes docs/cascade.json and prints a table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+from benchmarks.common import machine
+from benchmarks.fusion_frames import clips
+from benchmarks.fusion_frames.clips import SIZE, Size
+from benchmarks.fusion_frames.report import Figure, plain
+from vidgen.io.record import Record
+from vidgen.metrics.fidelity import error_change, flicker, psnr, ssim
+from vidgen.stages import upsample as upsampling
+from vidgen.stages.base import Compute
+from vidgen.systems.base import ModelFolder
+
+DOCS = Path(__file__).parent.parent / "docs"
+MEASURES = {"psnr": "dB", "ssim": "", "flicker": "levels", "error_change": "levels"}
+# Stage → the component that it needs.
+COMPONENTS = {"interpolate": "interpolation", "upsample": "upsampler", "decode": "video_decoder"}
+CEILING = "true latents"  # no way to make anything: what the image decoder can do at best
+
+Scores = dict[str, list[float]]
+
+
+class Bench:
+    """Rendered clips of both sizes, and the models of each stage; None for one that isn't there."""
+
+    def __init__(self, models: dict[str, ModelFolder | None], base: ModelFolder, count: int,
+                 size: Size, compute: Compute) -> None:  # fmt: skip
+        self.models, self.base, self.compute = models, base, compute
+        self.small = clips.rendered(count, size)
+        large = Size(size.num_frames, 2 * size.height, 2 * size.width)
+        self.large = clips.rendered(count, large)
+        self.latents = clips.encoded(self.small, base, compute)
+        self.large_latents = clips.encoded(self.large, base, compute)
+
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """Stage → the scores of its ways, or why there are none."""
+        ways: dict[str, Callable[[], dict[str, Scores]]] = {
+            "interpolate": self.interpolate,
+            "upsample": self.upsample,
+            "decode": self.decode,
+            "all": self.all,
+        }
+        found = {}
+        for stage, way in ways.items():
+            needed = COMPONENTS if stage == "all" else (stage,)
+            missing = [COMPONENTS[s] for s in needed if self.models[s] is None]
+            if missing:
+                found[stage] = {"skipped": f"no component {', '.join(missing)}"}
+                continue
+            scores = way()
+            made, *trivial = (name for name in scores if name != CEILING)
+            found[stage] = {
+                "made": made,
+                "scores": {name: _figures(values) for name, values in scores.items()},
+                "better_by": {name: _gains(scores[made], scores[name]) for name in trivial},
+            }
+        return found
+
+    def interpolate(self) -> dict[str, Scores]:
+        """Of the frames between alone: keyframes are the same in both."""
+        keys = clips.keyframes(self.latents)
+        true = clips.frames_of(self.small)
+        found = {}
+        for name, method in (("grouped", "grouped"), ("linear blend", "linear")):
+            made = clips.interpolated(keys, self._model("interpolate"), method, self.compute)
+            frames = clips.decoded(made, self.base, self.compute)
+            found[name] = scored(frames, true, only=clips.between)
+        return found
+
+    def upsample(self) -> dict[str, Scores]:
+        true = clips.frames_of(self.large)
+        decoded = clips.decoded(self.latents, self.base, self.compute)
+        return {
+            "network": scored(self._image(self.enlarged(self.latents)), true),
+            "bicubic pictures": scored(bicubic(decoded), true),
+            "bilinear latents": scored(self._image(self.enlarged(self.latents, "bilinear")), true),
+            CEILING: scored(self._image(self.large_latents), true),
+        }
+
+    def decode(self) -> dict[str, Scores]:
+        """At the larger size, which is the one that users get."""
+        true, folder = clips.frames_of(self.large), self._model("decode")
+        video = clips.decoded(self.large_latents, folder, self.compute, "video")
+        image = clips.decoded(self.large_latents, self.base, self.compute)
+        return {"video decoder": scored(video, true), "image decoder": scored(image, true)}
+
+    def all(self) -> dict[str, Scores]:
+        keys, true = clips.keyframes(self.latents), clips.frames_of(self.large)
+        made = clips.interpolated(keys, self._model("interpolate"), "grouped", self.compute)
+        frames = clips.decoded(self.enlarged(made), self._model("decode"), self.compute, "video")
+        blended = clips.interpolated(keys, None, "linear", self.compute)
+        trivial = bicubic(clips.decoded(blended, self.base, self.compute))
+        return {"the cascade": scored(frames, true), "without networks": scored(trivial, true)}
+
+    def enlarged(self, records: list[Record], method: str = "diffusion") -> list[Record]:
+        choices = upsampling.Choices(method=method)
+        folder = self._model("upsample")
+        return list(upsampling.upsample(iter(records), folder, choices, compute=self.compute))
+
+    def _image(self, records: list[Record]) -> Tensor:
+        return clips.decoded(records, self.base, self.compute)
+
+    def _model(self, stage: str) -> ModelFolder:
+        folder = self.models[stage]
+        assert folder is not None
+        return folder
+
+
+def scored(made: Tensor, true: Tensor, *, only: Callable[[Tensor], Tensor] = lambda x: x) -> Scores:
+    """Measures, one a clip. `only`: the frames whose own measures count; what changes over time is
+    of whole clips."""
+    a, b = only(made), only(true)
+    found = {
+        "psnr": psnr(a, b).mean(dim=1),
+        "ssim": ssim(a, b).mean(dim=1),
+        "flicker": flicker(made, true),
+        "error_change": error_change(made, true),
+    }
+    return {name: values.tolist() for name, values in found.items()}
+
+
+def bicubic(frames: Tensor) -> Tensor:
+    """uint8 `b t h w 3` → the same with sides twice as long."""
+    x = rearrange(frames.float(), "b t h w c -> (b t) c h w")
+    x = F.interpolate(x, scale_factor=2, mode="bicubic", align_corners=False)
+    x = x.round().clamp(0, 255).to(torch.uint8)
+    return rearrange(x, "(b t) c h w -> b t h w c", b=len(frames))
+
+
+def _figures(scores: Scores) -> dict[str, Any]:
+    return {name: Figure.of(values).to_dict() for name, values in scores.items()}
+
+
+def _gains(made: Scores, trivial: Scores) -> dict[str, Any]:
+    """Clip by clip; more is better for psnr and ssim, less for the others."""
+    return {
+        name: Figure.of(
+            (a - b) if name in ("psnr", "ssim") else (b - a)
+            for a, b in zip(made[name], trivial[name], strict=True)
+        ).to_dict()
+        for name in MEASURES
+    }
+
+
+def as_table(rows: dict[str, dict[str, Any]]) -> str:
+    """A line a way, means over clips; what a network adds to each trivial way beneath."""
+    lines = [f"{'':<36}" + "".join(f"{f'{m} {u}'.strip():>25}" for m, u in MEASURES.items())]
+    for stage, row in rows.items():
+        if "skipped" in row:
+            lines.append(f"{stage}: skipped, {row['skipped']}")
+            continue
+        for name, scores in row["scores"].items():
+            cells = "".join(f"{_said(scores[m]['mean']):>25}" for m in MEASURES)
+            lines.append(f"{f'{stage}: {name}':<36}{cells}")
+        for name, gains in row["better_by"].items():
+            cells = "".join(
+                f"{_said(g['mean']) + ' [' + _said(g['low']) + ', ' + _said(g['high']) + ']':>25}"
+                for g in (gains[m] for m in MEASURES)
+            )
+            lines.append(f"{f'  better than {name} by':<36}{cells}")
+    return "\n".join(lines)
+
+
+def _said(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
+
+
+def find(path: Path | None, component: str, base: ModelFolder) -> ModelFolder | None:
+    """The model that has the component: as told (InputError if it hasn't), or the shipped one if it
+    has."""
+    if path is None:
+        return base if (base.path / component / "config.json").is_file() else None
+    folder = ModelFolder.find(str(path))
+    folder.component(component)
+    return folder
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.cascade", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--model", help="whose autoencoder, and what isn't told [world]")
+    for stage, component in COMPONENTS.items():
+        parser.add_argument(f"--{stage}", type=Path, help=f"model folder with `{component}`")
+    parser.add_argument("--clips", type=int, default=64)
+    parser.add_argument("--out", type=Path, default=DOCS / "cascade.json")
+    parser.add_argument("--smoke", action="store_true", help="two small clips")
+    options = parser.parse_args(argv)
+    base = ModelFolder.find(options.model)
+    models = {
+        stage: find(getattr(options, stage), component, base)
+        for stage, component in COMPONENTS.items()
+    }
+    count, size = (2, Size(5, 16, 32)) if options.smoke else (options.clips, SIZE)
+    rows = Bench(models, base, count, size, Compute("cpu", batch_size=8)).rows()
+    report = {
+        "schema": "vidgen.bench-cascade/1",
+        "machine": machine(),
+        "clips": count,
+        "size": [size.num_frames, size.height, size.width],
+        "latent_space": base.latent_space,
+        "models": {
+            stage: folder and folder.identity(COMPONENTS[stage]) for stage, folder in models.items()
+        },
+        "stages": rows,
+    }
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(plain(report), indent=1) + "\n", encoding="utf-8")
+    print(as_table(plain(rows)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
