@@ -25,6 +25,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "Stages": {
         "encode-text": ("encode_text", "prompts to text records"),
         "encode-video": ("encode_video", "videos to latents records"),
+        "sample": ("sample", "text records, or prompts, to latents of whole clips"),
         "sample-keyframes": ("sample_keyframes", "text records to keyframe latents"),
         "interpolate": ("interpolate", "keyframe latents to denser latents"),
         "upsample": ("upsample", "latents to latents of a larger picture"),

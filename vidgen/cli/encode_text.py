@@ -6,7 +6,16 @@ from typing import Annotated
 
 from vidgen.cli import prompts as rows
 from vidgen.cli.console import Console
-from vidgen.cli.options import DryRun, Model, Negative, RecordOutput, argument, option
+from vidgen.cli.options import (
+    IO,
+    RUNNING,
+    DryRun,
+    Model,
+    Negative,
+    RecordOutput,
+    argument,
+    option,
+)
 from vidgen.cli.page import Page
 from vidgen.cli.prompt_check import check_prompts
 
@@ -56,10 +65,12 @@ nor on the cache.""",
 Prompts = Annotated[list[str] | None, argument("PROMPT", "what the video is to show")]
 PromptFile = Annotated[
     str | None,
-    option("-i", "--input", metavar="FILE", default="none", settable=False,
+    option("-i", "--input", metavar="FILE", group=IO, default="none", settable=False,
            help="prompts from a file: one a line, or JSONL rows; - is standard input"),
 ]  # fmt: skip
-NoCache = Annotated[bool, option("--no-cache", help="encode anew, and remember nothing")]
+NoCache = Annotated[
+    bool, option("--no-cache", group=RUNNING, help="encode prompts anew, and remember nothing")
+]
 
 
 def encode_text(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from vidgen.cli import prompts as rows
 from vidgen.cli import video_output
+from vidgen.cli.cascade import Passes, Scale, passes_of, scale_of
 from vidgen.cli.console import Console
+from vidgen.cli.decode import Decoder
 from vidgen.cli.encode_text import NoCache, PromptFile, Prompts, cache
 from vidgen.cli.options import (
     Crf,
@@ -21,15 +23,19 @@ from vidgen.cli.options import (
 )
 from vidgen.cli.page import Page
 from vidgen.cli.prompt_check import check_prompts
-from vidgen.cli.sample_keyframes import Shift, Solver, check_seeds
+from vidgen.cli.sample_keyframes import Shift, Solver, Wanted, check_seeds, planned
 
 PAGE = Page(
     name="generate",
     summary="prompts to videos, in one process",
     description="""\
-Runs encode-text, sample-keyframes and decode in one process. The result is the same, byte for byte,
-as that of the three in a pipe; what is missing are the files in between. See their pages for what
-each does, and for options that only they have.
+Runs encode-text, sample-keyframes, interpolate, upsample and decode in one process. The result is
+the same, byte for byte, as that of the five in a pipe; what is missing are the files in between.
+See their pages for what each does, and for options that only they have.
+
+What the model has no component for is left out, and that is said. What you ask for by --passes,
+--scale or --decoder is done, or refused before anything is computed. --steps, --guidance-scale,
+--solver and --shift are those of the keyframes.
 
 The names of all videos are checked before anything is computed. A video is written when it is
 decoded: what is finished stays when a later one fails.""",
@@ -39,7 +45,9 @@ decoded: what is finished stays when a later one fails.""",
         ('vidgen generate "a red ball bounces on sand ground" --seed 7 -o ball.mp4', "one video"),
         ("vidgen generate -i prompts.txt -o 'out/{id}.mp4'", "a prompt a line"),
         ("vidgen generate \"a blue cube spins\" --seed 0-3 -o 'out/{id}.gif'", "four seeds"),
-        ('vidgen generate "a white can" --steps 5 --guidance-scale 1 -o can.mp4', "a quick draft"),
+        ('vidgen generate "a white can" --steps 5 --passes 0 --scale 1 -o can.mp4',
+         "a quick draft"),
+        ('vidgen generate "a white can" --dry-run', "what each stage would take"),
     ],
     notes={
         "REPRODUCIBILITY": """\
@@ -47,8 +55,9 @@ The same prompt, id, seed, model and options give the same file on the same mach
 sample does not depend on the batch it is in: its noise is the same to the bit, its frames to
 rounding.""",
     },
-    see_also=["vidgen-encode-text(1)", "vidgen-sample-keyframes(1)", "vidgen-decode(1)"],
-)
+    see_also=["vidgen-encode-text(1)", "vidgen-sample-keyframes(1)", "vidgen-interpolate(1)",
+              "vidgen-upsample(1)", "vidgen-decode(1)", "vidgen-sample(1)"],
+)  # fmt: skip
 
 
 def generate(
@@ -64,6 +73,9 @@ def generate(
     guidance_scale: GuidanceScale = None,
     solver: Solver = None,
     shift: Shift = None,
+    passes: Passes = None,
+    scale: Scale = None,
+    decoder: Decoder = None,
     model: Model = None,
     fps: Fps = None,
     crf: Crf = 18,
@@ -76,35 +88,41 @@ def generate(
     video = not dry_run and video_output.check(out)
     found = rows.gather(prompts or [], input, negative=negative)
     seeds = check_seeds(seed, num_samples)
-    count = len(found) * (len(seeds) if seeds else num_samples)
+    wanted = Wanted(seeds, num_samples, steps, guidance_scale, solver, shift)
+    count = wanted.samples(len(found))
     quotes = "each argument is a prompt: quotes make one of several words" if prompts else None
     check_count(out, count, single=video, why=quotes)
     folder = ModelFolder.find(model)
+    passes, scale = passes_of(folder, passes, console), scale_of(folder, scale, console)
     check_prompts(found, folder, console)
+    compute = running.compute()
+
+    from vidgen.stages import decode as decoding
+
+    decoding.component_of(folder, decoder)
     if dry_run:
         from vidgen.stages import plan
 
-        parts = [
-            plan.encoding(folder, [row["prompt"] for row in found]),
-            plan.sampling(folder, running.compute(), count, steps, guidance_scale, solver),
-            plan.decoding_of_samples(folder, running.compute(), count),
-        ]
+        encoding = plan.encoding(folder, [row["prompt"] for row in found])
+        stages = planned(folder, compute, wanted, len(found), passes)
+        parts = [encoding, stages, *plan.after_sampling(
+            folder, compute, count, passes, scale, decoder
+        )]  # fmt: skip
         print_text("\n".join(parts))
         return
     named = rows.as_prompts(found)
 
-    from vidgen.stages import decode, encode_text, sample_keyframes
+    from vidgen.stages import cascade, encode_text, sample_keyframes
 
-    choices = sample_keyframes.Choices(seeds, num_samples, steps, guidance_scale, solver, shift)
+    choices = sample_keyframes.Choices(*wanted)
     own = zip(encode_text.text_ids(named), (prompt.seed for prompt in named), strict=True)
     video_output.check_names(out, sample_keyframes.sample_ids(own, choices), video=video)
-    compute = running.compute()
     compute.check()
+    cascade.check(folder, count, passes, scale, compute)
     texts = encode_text.encode_text(named, folder, cache=cache(no_cache), notify=console)
-    latents = sample_keyframes.sample_keyframes(
-        texts, folder, choices, compute=compute, notify=console
-    )
-    frames = decode.decode(latents, folder, compute=compute, notify=console)
+    latents = cascade.sample(texts, folder, choices, passes=passes, compute=compute, notify=console)
+    latents = cascade.enlarge(latents, folder, scale, compute=compute, notify=console)
+    frames = decoding.decode(latents, folder, which=decoder, compute=compute, notify=console)
     if video:
         video_output.write_videos(frames, out, console, fps=fps, crf=crf)
     else:

@@ -157,7 +157,7 @@ Fps = Annotated[
 ]  # fmt: skip
 Crf = Annotated[
     int,
-    option("--crf", metavar="N", min=0, max=51,
+    option("--crf", metavar="N", min=0, max=51, group=IO,
            help="quality of H.264; lower is better and larger, 0 is lossless"),
 ]  # fmt: skip
 Keep = Annotated[

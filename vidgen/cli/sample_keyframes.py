@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from vidgen.cli.console import Console
 from vidgen.cli.options import (
@@ -19,6 +19,10 @@ from vidgen.cli.options import (
     option,
 )
 from vidgen.cli.page import Page
+
+if TYPE_CHECKING:
+    from vidgen.stages.base import Compute
+    from vidgen.systems.base import ModelFolder
 
 PAGE = Page(
     name="sample-keyframes",
@@ -85,36 +89,75 @@ def sample_keyframes(
     model: Model = None,
     dry_run: DryRun = False,
 ) -> None:
-    from vidgen.cli.runner import Kind, check_names, headers_of, open_inputs, print_text, run_stage
     from vidgen.systems.base import ModelFolder
 
-    takes = Kind("text", "vidgen encode-text")
     seeds = check_seeds(seed, num_samples)
+    wanted = Wanted(seeds, num_samples, steps, guidance_scale, solver, shift)
     folder = ModelFolder.find(model)
     folder.component("transformer")
+    sample_texts(out, running, console, inputs, folder, wanted, dry_run=dry_run)
+
+
+class Wanted(NamedTuple):
+    """What `stages.sample_keyframes.Choices` is made of, without its torch."""
+
+    seeds: tuple[int, ...] | None
+    num_samples: int
+    steps: int | None
+    guidance_scale: float | None
+    solver: str | None
+    shift: float | None
+
+    def samples(self, texts: int) -> int:
+        """How many there will be of so many texts."""
+        return texts * (len(self.seeds) if self.seeds else self.num_samples)
+
+
+def sample_texts(
+    out: RecordOutput,
+    running: Running,
+    console: Console,
+    inputs: list[str] | None,
+    folder: ModelFolder,
+    wanted: Wanted,
+    *,
+    passes: int = 0,
+    dry_run: bool,
+) -> None:
+    """Text records to latents of clips, interpolated so many times."""
+    from vidgen.cli.runner import Kind, check_names, headers_of, open_inputs, print_text, run_stage
+
+    takes = Kind("text", "vidgen encode-text")
 
     def make():
+        from vidgen.stages import cascade
         from vidgen.stages import sample_keyframes as stage
 
         compute = running.compute(preload=not inputs)
         compute.check()
-        choices = stage.Choices(seeds, num_samples, steps, guidance_scale, solver, shift)
+        choices = stage.Choices(*wanted)
         texts = ((text.id, stage.own_seed(text)) for text in headers_of(inputs))
         check_names(out, stage.sample_ids(texts, choices))
-        return lambda records: stage.sample_keyframes(
-            records, folder, choices, compute=compute, notify=console
+        return lambda records: cascade.sample(
+            records, folder, choices, passes=passes, compute=compute, notify=console
         )
 
     if dry_run:
-        from vidgen.stages import plan
-
-        count = sum(1 for _ in open_inputs(inputs, takes=takes)) * (
-            len(seeds) if seeds else num_samples
-        )
-        text = plan.sampling(folder, running.compute(), count, steps, guidance_scale, solver)
-        print_text(text)
+        texts = sum(1 for _ in open_inputs(inputs, takes=takes))
+        print_text(planned(folder, running.compute(), wanted, texts, passes))
         return
     run_stage(make, inputs, out, console, takes=takes)
+
+
+def planned(folder: ModelFolder, compute: Compute, wanted: Wanted, texts: int, passes: int) -> str:
+    """What sampling clips of so many texts would take."""
+    from vidgen.stages import plan
+
+    count = wanted.samples(texts)
+    first = plan.sampling(
+        folder, compute, count, wanted.steps, wanted.guidance_scale, wanted.solver
+    )
+    return "\n".join([first, *plan.after_keyframes(folder, compute, count, passes)])
 
 
 def check_seeds(seed: Seeds | None, num_samples: int) -> tuple[int, ...] | None:

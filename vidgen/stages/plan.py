@@ -8,7 +8,7 @@ it, so it is a lower bound and says so.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from vidgen.nn.movq import MoVQDecoder
 from vidgen.nn.unet import UNet
 from vidgen.stages import memory, upsample
 from vidgen.stages.base import Compute
+from vidgen.stages.cascade import yet_to_come
 from vidgen.stages.decode import CHUNK, Which, component_of, first_chunks
 from vidgen.stages.decode import load as load_decoder
 from vidgen.stages.interpolate import Choices, checked_record, method_of
@@ -189,23 +190,7 @@ def decoding(
     folder: ModelFolder, compute: Compute, records: list[Record], which: Which | None = None
 ) -> str:
     """Of decode, for these latents records."""
-    return _decoding(folder, compute, [tuple(r["latents"].shape) for r in records], which)
-
-
-def decoding_of_samples(folder: ModelFolder, compute: Compute, count: int) -> str:
-    """Of decode, for samples that are yet to be made."""
-    geometry, stride = folder.geometry, folder.size("vae", "stride")
-    shape = (folder.size("vae", "channels"), geometry.num_frames,
-             geometry.height // stride, geometry.width // stride)  # fmt: skip
-    return _decoding(folder, compute, [shape] * count)
-
-
-def _decoding(
-    folder: ModelFolder,
-    compute: Compute,
-    shapes: list[tuple[int, ...]],
-    which: Which | None = None,
-) -> str:
+    shapes = [tuple(r["latents"].shape) for r in records]
     component = component_of(folder, which)
     network = _meta(lambda: load_decoder(folder, component))
     if isinstance(network, MoVQDecoder):
@@ -232,6 +217,30 @@ def _decoding(
         **_costs(network, flops, peak, compute),
     }
     return _table("decode", rows)
+
+
+def after_keyframes(
+    folder: ModelFolder, compute: Compute, count: int, passes: int
+) -> Iterator[str]:
+    """Of interpolate, if it is to be run, for keyframes that are yet to be made."""
+    if passes:
+        records = yet_to_come(folder, count)
+        yield interpolating(folder, compute, records, Choices(passes))
+
+
+def after_sampling(
+    folder: ModelFolder,
+    compute: Compute,
+    count: int,
+    passes: int,
+    scale: int,
+    which: Which | None = None,
+) -> Iterator[str]:
+    """Of upsample, if it is to be run, and of decode, for clips that are yet to be sampled."""
+    if scale > 1:
+        records = yet_to_come(folder, count, passes)
+        yield enlarging(folder, compute, records, upsample.Choices(scale))
+    yield decoding(folder, compute, yet_to_come(folder, count, passes, scale), which)
 
 
 def encoding_video(folder: ModelFolder, compute: Compute, records: Iterable[Record]) -> str:

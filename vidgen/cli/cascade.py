@@ -1,0 +1,57 @@
+"""How far a command goes beyond keyframes: what is asked for, and what the model has parts for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from vidgen.cli.options import option
+from vidgen.errors import UsageError
+
+if TYPE_CHECKING:
+    from vidgen.cli.console import Console
+    from vidgen.systems.base import ModelFolder
+
+INTERPOLATION, UPSAMPLER = "interpolation", "upsampler"
+SCALES = (1, 2, 4, 8)
+
+Passes = Annotated[
+    int | None,
+    option("--passes", metavar="N", min=0, max=4, default="1 where the model has an interpolation",
+           help="how often to interpolate: T frames become 4T-3; 0 is not at all"),
+]  # fmt: skip
+Scale = Annotated[
+    float | None,
+    option("--scale", metavar="X", default="2 where the model has an upsampler",
+           help="sides 1, 2, 4 or 8 times as long as the keyframes'"),
+]  # fmt: skip
+
+
+def passes_of(folder: ModelFolder, asked: int | None, console: Console) -> int:
+    """How often to interpolate: as asked, or as the model can, which is said if it can't.
+    InputError for passes that it has no part for."""
+    if asked is None:
+        asked = int(_has(folder, INTERPOLATION, console, "keyframes alone"))
+    elif asked:
+        folder.component(INTERPOLATION)
+    return asked
+
+
+def scale_of(folder: ModelFolder, asked: float | None, console: Console) -> int:
+    """How many times longer sides become, in the same way. UsageError for what can't be."""
+    if asked is None:
+        return 2 if _has(folder, UPSAMPLER, console, "the size of its keyframes") else 1
+    if asked not in SCALES:
+        raise UsageError(
+            f"--scale {asked:g}: sides are doubled, once or several times, or stay",
+            next=f"one of: {', '.join(map(str, SCALES))}",
+        )
+    if asked > 1:
+        folder.component(UPSAMPLER)
+    return int(asked)
+
+
+def _has(folder: ModelFolder, component: str, console: Console, instead: str) -> bool:
+    there = (folder.path / component / "config.json").is_file()
+    if not there:
+        console.say(f"`{folder.name}` has no component `{component}`: {instead}")
+    return there

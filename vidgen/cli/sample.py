@@ -1,0 +1,139 @@
+"""`vidgen sample`: latents of whole clips, from text records or prompts."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from vidgen.cli import prompts as rows
+from vidgen.cli.cascade import Passes, passes_of
+from vidgen.cli.console import Console
+from vidgen.cli.encode_text import NoCache, cache
+from vidgen.cli.options import (
+    DryRun,
+    GuidanceScale,
+    Inputs,
+    Model,
+    NumSamples,
+    RecordOutput,
+    Running,
+    Seed,
+    Steps,
+    option,
+)
+from vidgen.cli.page import Page
+from vidgen.cli.prompt_check import check_prompts
+from vidgen.cli.sample_keyframes import Shift, Solver, Wanted, check_seeds, planned, sample_texts
+from vidgen.errors import UsageError
+
+PAGE = Page(
+    name="sample",
+    summary="text records, or prompts, to latents of whole clips",
+    description="""\
+Makes the latents of whole clips, at the size that the model begins with: of the shipped model,
+keyframes and the frames between them, as sample-keyframes and interpolate do, in one process. What
+comes out is what those two in a pipe make, byte for byte; see their pages for what each does, and
+for options that only they have.
+
+A model without the component interpolation gives keyframes alone, and that is said; --passes of 1
+or more are refused for it before anything is computed.
+
+Text records come from files or standard input. With --prompt none are read: prompts are encoded
+first, as encode-text does.""",
+    reads="text records from IN, or nothing with --prompt",
+    writes="latents records to -o",
+    examples=[
+        ('vidgen sample --prompt "a red ball bounces" | vidgen upsample | vidgen decode -o x.mp4',
+         "from a prompt to a video"),
+        ("vidgen sample ball.text.safetensors -o ball.dense.safetensors", "of a text record"),
+        ("vidgen sample ball.text.safetensors --seed 0-3 --passes 0 -o '{id}.safetensors'",
+         "four seeds, keyframes alone"),
+        ('vidgen sample --prompt "a white can" --dry-run', "shapes, FLOPs, memory, time"),
+    ],
+    notes={
+        "RECORDS": """\
+As those of `vidgen interpolate`, or with --passes 0 of `vidgen sample-keyframes`; the log holds an
+entry for each.""",
+    },
+    see_also=["vidgen-sample-keyframes(1)", "vidgen-interpolate(1)", "vidgen-upsample(1)",
+              "vidgen-decode(1)", "vidgen-generate(1)"],
+)  # fmt: skip
+
+Prompt = Annotated[
+    list[str] | None,
+    option("--prompt", metavar="TEXT", default="none", settable=False,
+           help="what a clip is to show, instead of text records; may be repeated"),
+]  # fmt: skip
+Negative = Annotated[  # not from the settings: it would be in the way of text records
+    str | None,
+    option("--negative", metavar="TEXT", default="empty", settable=False,
+           help="with --prompt: what to steer away from"),
+]  # fmt: skip
+
+
+def sample(
+    out: RecordOutput,
+    running: Running,
+    console: Console,
+    inputs: Inputs = None,
+    prompt: Prompt = None,
+    negative: Negative = None,
+    seed: Seed = None,
+    num_samples: NumSamples = 1,
+    steps: Steps = None,
+    guidance_scale: GuidanceScale = None,
+    solver: Solver = None,
+    shift: Shift = None,
+    passes: Passes = None,
+    model: Model = None,
+    no_cache: NoCache = False,
+    dry_run: DryRun = False,
+) -> None:
+    from vidgen.systems.base import ModelFolder
+
+    refuse_mixed(prompt, inputs, negative)
+    seeds = check_seeds(seed, num_samples)
+    wanted = Wanted(seeds, num_samples, steps, guidance_scale, solver, shift)
+    folder = ModelFolder.find(model)
+    folder.component("transformer")
+    passes = passes_of(folder, passes, console)
+    if not prompt:
+        sample_texts(out, running, console, inputs, folder, wanted, passes=passes, dry_run=dry_run)
+        return
+
+    from vidgen.cli.runner import check_names, check_output, print_text, write_records
+
+    if not dry_run:
+        check_output(out)
+    folder.component("text_encoder")
+    found = rows.gather(prompt, None, negative=negative)
+    check_prompts(found, folder, console)
+    if dry_run:
+        from vidgen.stages import plan
+
+        print_text(plan.encoding(folder, [row["prompt"] for row in found]))
+        print_text(planned(folder, running.compute(), wanted, len(found), passes))
+        return
+
+    from vidgen.stages import cascade, encode_text, sample_keyframes
+
+    choices, named = sample_keyframes.Choices(*wanted), rows.as_prompts(found)
+    own = zip(encode_text.text_ids(named), (prompt.seed for prompt in named), strict=True)
+    check_names(out, sample_keyframes.sample_ids(own, choices))
+    compute = running.compute()
+    compute.check()
+    texts = encode_text.encode_text(named, folder, cache=cache(no_cache), notify=console)
+    latents = cascade.sample(texts, folder, choices, passes=passes, compute=compute, notify=console)
+    write_records(latents, out, console)
+
+
+def refuse_mixed(prompt: list[str] | None, inputs: list[str] | None, negative: str | None) -> None:
+    """UsageError for prompts beside text records, and for what only prompts have a use for."""
+    if prompt and inputs:
+        raise UsageError(
+            "text is given both as --prompt and as files", next="choose one of the two"
+        )
+    if negative is not None and not prompt:
+        raise UsageError(
+            "--negative is for --prompt: text records have theirs",
+            next="vidgen encode-text --negative TEXT …",
+        )
