@@ -111,6 +111,16 @@ def test_uniform_draws_rows_of_the_table():
     assert torch.equal(level.alpha, table.alpha[index].float()) and level.t.dtype == torch.float32
 
 
+def test_tilted_levels_lean_towards_noise():
+    table = schedules.ddpm_table(schedules.cosine_betas())
+    for power in (1.0, 2.0, 5.0):
+        level = losses.tilted(N, table, power, generator())
+        index = level.t.long()
+        assert index.min() >= 0 and index.max() == 999
+        assert float(level.t.mean()) == pytest.approx(1000 * power / (power + 1), abs=8)
+        assert torch.equal(level.sigma, table.sigma[index].float())
+
+
 @pytest.mark.parametrize(
     "draw",
     [

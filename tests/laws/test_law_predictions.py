@@ -6,11 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidgen.diffusion.level import Level, implied_eps, noised
-from vidgen.diffusion.prediction import PREDICTIONS, Edm, Eps, SingularLevel, denoiser
+from vidgen.diffusion.prediction import PREDICTIONS, Edm, Eps, Shrunk, SingularLevel, denoiser
 from vidgen.diffusion.schedules import SCHEDULES
 
-ROWS = [PREDICTIONS[name]() for name in ("x0", "eps", "v", "flow", "edm")] + [Edm(1.0), Edm(0.1)]
-IDS = ["x0", "eps", "v", "flow", "edm", "edm-1.0", "edm-0.1"]
+ROWS = [PREDICTIONS[name]() for name in ("x0", "shrunk", "eps", "v", "flow", "edm")] + [
+    Edm(1.0),
+    Edm(0.1),
+]
+IDS = ["x0", "shrunk", "eps", "v", "flow", "edm", "edm-1.0", "edm-0.1"]
 
 
 def level(alpha, sigma, dtype=torch.float64):
@@ -23,7 +26,20 @@ def pair(dtype=torch.float64):
 
 
 def test_the_table_is_complete():
-    assert sorted(PREDICTIONS) == ["edm", "eps", "flow", "v", "x0"]
+    assert sorted(PREDICTIONS) == ["edm", "eps", "flow", "shrunk", "v", "x0"]
+
+
+@given(alpha=st.floats(0, 10), sigma=st.floats(0.01, 100))
+def test_shrunk_shows_the_best_linear_guess(alpha, sigma):
+    """Its error, of data and noise of unit spread, is the least there is along the line of z."""
+    x0, eps = torch.randn(2, 4000, generator=torch.Generator().manual_seed(1)).double()
+    x0, eps = x0 / x0.norm(), eps - (eps @ x0) * x0 / x0.norm() ** 2
+    eps = eps / eps.norm()  # now x0 and eps have one length, and are at a right angle
+    at = level(alpha, sigma)
+    z = noised(x0[None], eps[None], at)
+    shown, t = PREDICTIONS["shrunk"]().inputs(z, at)
+    assert t == at.t
+    assert abs(float((shown - x0) @ z[0])) < 1e-9 * (1 + float(z.norm()))
 
 
 @pytest.mark.parametrize("prediction", ROWS, ids=IDS)
@@ -65,7 +81,11 @@ def test_ends_hold_or_say_why_not(prediction):
                 prediction.inputs(z, at)
         else:
             scaled, t = prediction.inputs(z, at)
-            assert scaled is z and t is at.t
+            assert t is at.t
+            if isinstance(prediction, Shrunk):  # nothing of pure noise, all of a clean z
+                assert torch.equal(scaled, at.alpha * z)
+            else:
+                assert scaled is z
 
 
 def test_edm_has_the_coefficients_of_its_paper():

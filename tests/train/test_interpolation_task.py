@@ -135,6 +135,46 @@ def test_the_baseline_is_told_a_mask(tiny_model):
     assert network.x[0, 8, :, 0, 0].tolist() == [1, 0, 0, 0, 1]
 
 
+def test_some_keyframes_are_told_without_noise(tiny_model):
+    network, _ = asked(task(tiny_model, loss={"clean": 0.5}))
+    assert 70 < int((network.told["noise_level"] == 0).sum()) < 130
+
+
+# --- what is made: frames, or what they have beside a blend ---------------------------------------
+
+RESIDUAL = {"target": "residual", "prediction": "shrunk", "spread": 0.1}
+
+
+@pytest.mark.parametrize("method", list(PACKINGS))
+def test_a_residual_and_its_blend_are_the_frames(tiny_model, method):
+    more = MASKED if method == "masked" else {}
+    settings = task(tiny_model, model=more, loss=RESIDUAL, method=method).settings
+    clip, skip = torch.randn(2, 4, 9, 2, 4), torch.tensor([1, 3])
+    keyframes, between = groups.split(clip)
+    z = settings.packed(method, keyframes, between, skip)
+    torch.testing.assert_close(settings.unpacked(method, keyframes, z, skip), between)
+    rest = PACKINGS[method].unpack(z) * torch.tensor([0.1, 0.3])[:, None, None, None, None]
+    torch.testing.assert_close(rest, between - groups.linear(keyframes))
+    assert method == "grouped" or not z[:, :, [0, 4, 5, 9]].any()  # keyframes have no residual
+
+
+def test_frames_are_made_as_they_are(tiny_model):
+    settings, skip = task(tiny_model).settings, torch.tensor([1, 3])
+    keyframes, between = groups.split(torch.randn(2, 4, 9, 2, 4))
+    z = settings.packed("grouped", keyframes, between, skip)
+    assert torch.equal(z, PACKINGS["grouped"].pack(keyframes, between))
+    assert torch.equal(settings.unpacked("grouped", keyframes, z, skip), between)
+
+
+@pytest.mark.parametrize("method", list(PACKINGS))
+def test_an_untrained_network_blends(tiny_model, method):
+    more = MASKED if method == "masked" else {}
+    made = task(tiny_model, model=more, loss=RESIDUAL | {"guidance_scale": 1.0}, method=method)
+    made.held, made.held_skip = torch.randn(3, 4, 17, 2, 4), 3
+    found = made.evaluate(made.build(), 0)
+    assert found["psnr"] == pytest.approx(found["psnr_linear"], abs=1e-4)
+
+
 # --- what is measured and written -----------------------------------------------------------------
 
 
@@ -175,6 +215,8 @@ def test_what_is_exported_interpolates(tiny_model, tmp_path):
         ({"model": {"skip_rows": 12}}, "model.skip_rows is 12, and a skip 12"),
         ({"loss": {"perturb": 1000}}, "loss.perturb is 1000"),
         ({"groups": 0}, "data.groups is 0"),
+        ({"loss": {"spread": 0.0}}, "loss.spread is 0, must be above 0"),
+        ({"loss": {"steps": 0}}, "loss.steps is 0"),
     ],
 )
 def test_recipes_that_make_no_sense(tiny_model, settings, said):

@@ -62,6 +62,15 @@ def uniform(b: int, table: Level, generator: Generator | None = None) -> Level:
     return Level(*(x[index].float() for x in table))
 
 
+def tilted(b: int, table: Level, power: float, generator: Generator | None = None) -> Level:
+    """The same with a density that grows like i^(power − 1) along the table, which begins with its
+    cleanest level: above 1 the noisy ones come more often, and 1 is `uniform`."""
+    u = torch.rand(b, generator=generator, device=_device(generator))
+    last = len(table.t) - 1
+    index = (len(table.t) * u ** (1 / power)).long().clamp(max=last).to(table.t.device)
+    return Level(*(x[index].float() for x in table))
+
+
 def _device(generator: Generator | None) -> torch.device | None:
     """Where the generator lives, so that a CUDA generator draws CUDA tensors."""
     return None if generator is None else generator.device

@@ -1,10 +1,11 @@
 """What a network's raw output means, and how to get x0 from it.
 
-Five conventions, one table; all are written for any (alpha, sigma), so none assumes
+Six conventions, one table; all are written for any (alpha, sigma), so none assumes
 alpha^2 + sigma^2 = 1 or alpha + sigma = 1:
 
     name   output                                    x0 =
     x0     x0                                        out
+    shrunk x0, seeing z as a guess of it             out
     eps    eps                                       (z - sigma out) / alpha
     v      alpha eps - sigma x0                      (alpha z - sigma out) / (alpha^2 + sigma^2)
     flow   eps - x0                                  (z - sigma out) / (alpha + sigma)
@@ -65,6 +66,16 @@ class X0(_Plain):
 
     def target(self, x0: Tensor, eps: Tensor, level: Level) -> Tensor:
         return x0
+
+
+class Shrunk(X0):
+    """The clean sample, and the network is shown z as the best linear guess of it from z alone, for
+    data of unit spread: alpha z / (alpha^2 + sigma^2). In pure noise it then sees nothing of z,
+    and what it can tell from its conditions it learns undisturbed. Ours."""
+
+    def inputs(self, z: Tensor, level: Level) -> tuple[Tensor, Tensor]:
+        alpha, sigma = expand(level.alpha, z), expand(level.sigma, z)
+        return alpha * z / (alpha**2 + sigma**2), level.t
 
 
 class Eps(_Plain):
@@ -149,6 +160,7 @@ class Edm:
 
 PREDICTIONS: dict[str, Callable[..., Prediction]] = {
     "x0": X0,
+    "shrunk": Shrunk,
     "eps": Eps,
     "v": V,
     "flow": Flow,

@@ -12,19 +12,41 @@ latents become 4T − 3. It is told no text: what to show stands in the keyframe
 | t_p | `noise_level` | how noisy the told keyframes are; up to 250 in training, 0 here |
 | w | `guidance_scale` − 1 | context guidance, (1 + w)·net(c) − w·net(0); 0.25 in the paper |
 
-The network returns v = alpha·eps − sigma·x0. The paper's second pass makes 30 frames a second of
-8, a skip of 0.75, and tells the network 1: skips are rounded.
+In the paper z is the frames themselves, and the network returns v = alpha·eps − sigma·x0: `target`
+"frames". The shipped network makes a "residual" instead: what the frames have beside the linear
+blend of their keyframes, over its spread, (frames − blend)/(spread·s). It returns that as x0, so
+one whose output starts at zero (`start`) is linear blending at first, and learns but the rest.
+
+What was tried, on latents of the shipped autoencoder: 1.3 million weights, one CPU core, one seed,
+keyframes half a second apart; dB of the latents on clips it had not seen:
+
+| 45 s, AdamW, 4 steps | dB | | 60 s, Muon, clean keyframes | 1 step | 4 steps |
+|---|---|---|---|---|---|
+| x0 of frames (30 s) | 27.5 | | residual, x0 | 29.6 | 29.0 |
+| x0 of frames = blend + network | 29.1 | | residual, `shrunk` | 30.6 | 29.3 |
+| v of residual | 27.8 | | blending | 29.6 | 29.6 |
+| x0 of residual | 29.7 | | | | |
+| blending | 30.2 | | | | |
+
+Rows were measured on 32 clips at the left and 24 at the right, so blending differs, too. In 4 steps
+none of them was above blending by then; where pixels change, decoded frames of `shrunk` were: 21.8
+dB, against 20.8 with x0 and 20.6 by blending.
+
+The paper's second pass makes 30 frames a second of 8, a skip of 0.75, and tells the network 1:
+skips are rounded.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from vidgen.diffusion import prediction
+from vidgen.diffusion import groups, prediction
 from vidgen.diffusion.groups import PACKINGS
+from vidgen.diffusion.level import expand
 from vidgen.diffusion.prediction import Denoiser
 from vidgen.nn.unet import UNet, UNetConfig
 from vidgen.systems.base import ClipSampler, ModelFolder
@@ -33,20 +55,50 @@ from vidgen.systems.load import ClipNetwork
 # How a network sees groups → the component of the model folder that holds such a network.
 COMPONENTS = {"grouped": "interpolation", "masked": "interpolation_masked"}
 
+TARGETS = {
+    "frames": "z, without its noise, is the frames between",
+    "residual": "it is what they have beside the linear blend of their keyframes, over its spread",
+}
 
+
+@dataclass(frozen=True)
 class Settings(ClipSampler):
     """How an interpolation network is sampled: `sample` in its config.json."""
 
+    target: str = "frames"  # of TARGETS
+    spread: float = 1.0  # of a residual, for each frame of the skip
 
+    def packed(self, method: str, keyframes: Tensor, between: Tensor, skip: Tensor) -> Tensor:
+        """The frames between `b c 3g h w`, at skips (b,), as the z that the network makes of
+        noise."""
+        packing = PACKINGS[method]
+        if self.target == "frames":
+            return packing.pack(keyframes, between)
+        rest = (between - groups.linear(keyframes)) / expand(self.spread * skip, between)
+        return packing.pack(torch.zeros_like(keyframes), rest)
+
+    def unpacked(self, method: str, keyframes: Tensor, z: Tensor, skip: Tensor) -> Tensor:
+        """The frames between that a z stands for."""
+        made = PACKINGS[method].unpack(z)
+        if self.target == "frames":
+            return made
+        return groups.linear(keyframes) + expand(self.spread * skip, made) * made
+
+
+@dataclass(frozen=True)
 class Interpolator(ClipNetwork):
     """An interpolation network that isn't loaded yet."""
+
+    settings: Settings
 
     @classmethod
     def of(cls, folder: ModelFolder, method: str) -> Interpolator:
         """InputError if the model has no such network, or one of other channels than its latents
         have."""
         channels = PACKINGS[method].channels(folder.size("vae", "channels"))
-        return cls.found(folder, COMPONENTS[method], Settings, channels)
+        found = cls.found(folder, COMPONENTS[method], Settings, channels)
+        found._named("target", TARGETS)
+        return found
 
     @property
     def method(self) -> str:
@@ -56,6 +108,13 @@ class Interpolator(ClipNetwork):
     def denoiser(self, network: UNet) -> Denoiser:
         """The network as `denoise(z, level, cond) → x0`; cond is made by `cond`."""
         return prediction.denoiser(raw(network, self.method), self.prediction())
+
+
+def start(network: UNet) -> UNet:
+    """A new network, with an output of zero."""
+    nn.init.zeros_(network.out.weight)
+    nn.init.zeros_(network.out.bias)  # type: ignore[arg-type]
+    return network
 
 
 def raw(network: Any, method: str) -> prediction.Network:

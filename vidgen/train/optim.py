@@ -39,8 +39,8 @@ def is_muon(name: str, owner: nn.Module, p: Tensor, config: Optim) -> bool:
 
 
 class KernelMuon(torch.optim.Optimizer):
-    """Muon for convolution kernels `out in h w`, seen as matrices `out (in h w)`; torch's takes
-    matrices only. Not for sharded parameters."""
+    """Muon for convolution kernels `out in h w` or `out in t h w`, seen as matrices of `out` rows;
+    torch's takes matrices only. Not for sharded parameters."""
 
     def __init__(self, params: list[nn.Parameter], lr: float, momentum: float) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum})
@@ -74,7 +74,7 @@ def orthogonal(matrix: Tensor) -> Tensor:
 def is_kernel(name: str, p: Tensor, config: Optim) -> bool:
     """Whether `KernelMuon` takes the parameter."""
     wanted = any(fnmatch.fnmatchcase(name, pattern) for pattern in config.muon_kernels)
-    return config.name == "muon" and p.ndim == 4 and wanted
+    return config.name == "muon" and p.ndim >= 4 and wanted
 
 
 class Optimizer:

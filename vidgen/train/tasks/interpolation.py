@@ -58,11 +58,18 @@ class Data:
 
 @dataclass(frozen=True)
 class Loss:
-    """What the network's output means, and how keyframes are told in training."""
+    """What the network's output means, how keyframes are told in training, and how the trained
+    network is sampled unless the user says otherwise. The defaults are the paper's."""
 
-    prediction: Literal["v", "x0", "eps"] = "v"
+    prediction: Literal["v", "x0", "shrunk", "eps"] = "v"
+    target: Literal["frames", "residual"] = "frames"  # see `vidgen.systems.interpolation`
+    spread: float = 1.0  # of a residual, for each frame of the skip
+    noisy: float = 1.0  # above 1: noisy levels come more often, see `losses.tilted`
     perturb: int = 250  # the noisiest that told keyframes get, of 1000 training timesteps
+    clean: float = 0.0  # how often they are told without noise
     drop: float = 0.1  # how often they are left out
+    steps: int = 8
+    guidance_scale: float = 1.25
 
 
 class InterpolationTask(Task):
@@ -80,9 +87,10 @@ class InterpolationTask(Task):
         self.vae_folder = ModelFolder(Path(d.vae))
         self.geometry = Geometry(d.num_frames, d.height, d.width, d.fps)
         self._check()
+        w = self.weights
         self.settings = Settings(
-            self.weights.prediction, "cosine", "dpmpp_2m", 8, 1.25,
-            fps=d.fps, max_skip=max(d.skips),
+            w.prediction, "cosine", "dpmpp_2m", w.steps, w.guidance_scale,
+            fps=d.fps, max_skip=max(d.skips), target=w.target, spread=w.spread,
         )  # fmt: skip
         self.table = ddpm_table(cosine_betas())
 
@@ -108,10 +116,18 @@ class InterpolationTask(Task):
                 f"recipe: data.groups is {d.groups}, must be 1 or more; loss.perturb is"
                 f" {self.weights.perturb}, must be 0 to 999"
             )
+        for key in ("spread", "noisy", "steps", "guidance_scale"):
+            if not getattr(self.weights, key) > 0:
+                raise UsageError(
+                    f"recipe: loss.{key} is {getattr(self.weights, key):g}, must be above 0"
+                )
 
     def build(self) -> dict[str, torch.nn.Module]:
         vae = world.load_autoencoder(self.vae_folder).float()
-        return {"interpolation": UNet(self.config), "vae": vae}
+        network = UNet(self.config)
+        if self.weights.target == "residual":
+            interpolation.start(network)
+        return {"interpolation": network, "vae": vae}
 
     def prepare(self, modules: Modules, say) -> None:
         vae = _vae(modules)
@@ -156,12 +172,14 @@ class InterpolationTask(Task):
         keyframes, between = groups.split(batch["clip"].float())
         b, device = len(keyframes), keyframes.device
         p = torch.randint(self.weights.perturb + 1, (b,), generator=generator, device=device)
+        clean = torch.rand(b, generator=generator, device=device) < self.weights.clean
+        p = torch.where(clean, 0, p)
         eps = torch.randn(keyframes.shape, generator=generator, device=device)
         cond = self.cond(noised(keyframes, eps, self._perturbation(p)), batch["skip"], p.float())
         told = torch.rand(b, generator=generator, device=device) >= self.weights.drop
         cond["context"] = cond["context"] * told[:, None, None, None, None]
-        x0 = self.packing.pack(keyframes, between)
-        level = losses.uniform(b, self.table, generator)
+        x0 = self.settings.packed(self.data.method, keyframes, between, batch["skip"])
+        level = losses.tilted(b, self.table, self.weights.noisy, generator)
         eps = torch.randn(x0.shape, generator=generator, device=device)
         raw = interpolation.raw(modules["interpolation"], self.data.method)
         return losses.training_loss(raw, self.prediction, x0, cond, level, eps).mean(), {}
@@ -186,11 +204,12 @@ class InterpolationTask(Task):
         range."""
         clip = self.held.to(self.device)
         keyframes, between = groups.split(clip)
-        x0 = self.packing.pack(keyframes, between)
+        skip = torch.full((len(clip),), self.held_skip, device=self.device)
+        x0 = self.settings.packed(self.data.method, keyframes, between, skip)
         draw = generator(0, "validation", device=self.device)
         level = losses.uniform(len(x0), self.table, draw)
         eps = torch.randn(x0.shape, generator=draw, device=self.device)
-        cond = self.cond(keyframes, torch.full((len(x0),), self.held_skip, device=self.device))
+        cond = self.cond(keyframes, skip)
         raw = interpolation.raw(modules["interpolation"], self.data.method)
         loss = losses.training_loss(raw, self.prediction, x0, cond, level, eps).mean()
         peak = float(clip.max() - clip.min())
@@ -203,7 +222,8 @@ class InterpolationTask(Task):
     def made(self, modules: Modules, keyframes: Tensor) -> Tensor:
         """The latents between, sampled as the stage does, of held-out keyframes."""
         own, b = self.settings, len(keyframes)
-        cond = self.cond(keyframes, torch.full((b,), self.held_skip, device=self.device))
+        skip = torch.full((b,), self.held_skip, device=self.device)
+        cond = self.cond(keyframes, skip)
         raw = interpolation.raw(modules["interpolation"], self.data.method)
         denoise = guidance.guided_by(
             denoiser(raw, self.prediction), cond, "context", own.guidance_scale
@@ -213,7 +233,7 @@ class InterpolationTask(Task):
         z = noise.initial(self.packing.shape(keyframes.shape[1:])).to(self.device)
         for step in SOLVERS[own.solver](denoise, z * levels[0].sigma, levels, cond, noise):
             z = step.z
-        return self.packing.unpack(z)
+        return own.unpacked(self.data.method, keyframes, z, skip)
 
     @torch.no_grad()
     def sample_sheet(self, modules: Modules, path: Path) -> None:
