@@ -43,7 +43,19 @@ def place(tiny_model: Path, tmp_path: Path, monkeypatch) -> Path:
 
 @pytest.fixture
 def candidate(other_model: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(other_model, tmp_path / "run" / "model"))
+    """A whole model, as it is trained: without parts for its latents."""
+    folder = Path(shutil.copytree(other_model, tmp_path / "run" / "model"))
+    without(folder, *save.PARTS)
+    return folder
+
+
+def without(folder: Path, *parts: str) -> None:
+    """Take these components out of a model."""
+    index = json.loads((folder / "model_index.json").read_text())
+    for part in parts:
+        shutil.rmtree(folder / part, ignore_errors=True)
+        index.pop(part, None)
+    (folder / "model_index.json").write_text(json.dumps(index))
 
 
 @pytest.fixture

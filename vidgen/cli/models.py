@@ -43,7 +43,12 @@ clips of the new one are right in everything. What a difference means is told be
 only one of the two gets right, and p, how likely two equally good models differ by so much or more
 (McNemar's exact test, two-sided). The captions are those of validation scenes by which nothing was
 trained or chosen. The old model leaves its place when the copy of the new one is complete; its card
-stays.
+stays, and what it has for the same latents (interpolation, upsampler, video_decoder).
+
+FOLDER may also hold such parts alone, beside the autoencoder that they were trained with. They go
+into the model that is there, whose autoencoder must be the same, if they come no further from
+rendered clips than what they replace, and than what does without them: neighbors blended, frames
+enlarged bicubically, the image decoder. PSNR decides.
 
 `vidgen models card MODEL` writes a model card in Markdown: every figure in it comes from the files
 of the model, from the report of its clips and from the folders of the runs that trained it. The

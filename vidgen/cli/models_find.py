@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 # Component → commands that need it.
 SERVES = {
     "text_encoder": ("encode-text",),
-    "transformer": ("sample-keyframes",),
+    "transformer": ("sample", "sample-keyframes"),
     "interpolation": ("interpolate",),
+    "interpolation_masked": ("interpolate",),
     "upsampler": ("upsample",),
     "vae": ("encode-video", "decode"),
+    "video_decoder": ("decode",),
 }
 
 
@@ -94,7 +96,9 @@ def describe(folder: ModelFolder) -> dict[str, Any]:
         "path": str(folder.path),
         "system": folder.system,
         "shipped": is_shipped(folder),
-        "serves": [c for part, commands in SERVES.items() if part in parts for c in commands],
+        "serves": list(
+            dict.fromkeys(c for part, commands in SERVES.items() if part in parts for c in commands)
+        ),
         "latent_space": _known(lambda: folder.latent_space) if "vae" in parts else None,
         "text_encoder": _known(lambda: folder.text_encoder) if "text_encoder" in parts else None,
         "sampler": _known(lambda: asdict(folder.sampler)) if "scheduler" in parts else None,

@@ -2,7 +2,8 @@
 
 No worse: of the same scenes, from the same noise, at least as many of its clips are right. The
 counts of clips that only one of the two gets right, and McNemar's p, say what a difference means;
-they do not decide.
+they do not decide. Parts that work on latents alone (`save.PARTS`) can come without a model around
+them, and are tried on rendered clips: see `models_promote_parts`.
 """
 
 from __future__ import annotations
@@ -18,9 +19,16 @@ from vidgen.cli.console import Console
 from vidgen.cli.evaluate_world import SCHEMAS as EVALUATED
 from vidgen.cli.evaluate_world import find_judge
 from vidgen.cli.models_find import components
+from vidgen.cli.models_promote_parts import (
+    PART_SCORE,
+    Tried,
+    parts_as_table,
+    same,
+    try_parts,
+)
 from vidgen.cli.options import option
 from vidgen.cli.runner import print_json, print_text
-from vidgen.cli.schemas import NUMBER, SHA256, SWITCH, TEXT, WHOLE, obj, or_null, report
+from vidgen.cli.schemas import NUMBER, SHA256, SWITCH, TEXT, WHOLE, array, obj, or_null, report
 from vidgen.errors import InputError, ThresholdError, UsageError
 
 if TYPE_CHECKING:
@@ -28,6 +36,7 @@ if TYPE_CHECKING:
     from vidgen.metrics.judge import WorldJudge
     from vidgen.metrics.world_accuracy import Mark
     from vidgen.systems.base import ModelFolder
+    from vidgen.world.scene import Scene
 
 As = Annotated[
     str,
@@ -37,7 +46,7 @@ As = Annotated[
 Num = Annotated[
     int,
     option("--num", metavar="N", min=1, max=100_000, settable=False,
-           help="promote: captions that both models are tried on"),
+           help="promote: captions, or rendered clips for parts, that both are tried on"),
 ]  # fmt: skip
 ModelsDir = Annotated[
     str | None,
@@ -48,25 +57,29 @@ ModelsDir = Annotated[
 # Into the validation seeds: training and the benchmarks, by which recipes and solvers were chosen,
 # look at the first ones.
 OFFSET = 2**20
+LEVEL = "basic"  # of the world
 
 _SHARES = EVALUATED["vidgen.evaluate-world/1"]["properties"]["scores"]
 SCHEMAS = {
     "vidgen.models-promote/1": report(
         "vidgen.models-promote/1",
-        "What `vidgen models promote --json` prints; old and paired are null where no model was."
-        " paired: clips that both, only one or none gets right; p: how likely two equally good"
-        " models differ by so much or more",
+        "What `vidgen models promote --json` prints; old and paired are null where no model was,"
+        " and all that the judge says where parts were promoted alone. paired: clips that both,"
+        " only one or none gets right; p: how likely two equally good models differ by so much or"
+        " more. parts: PSNR against rendered clips, dB; wins: clips in which it is nearer to them"
+        " than the candidate",
         {
             "candidate": TEXT,
             "place": TEXT,
             "clips": WHOLE,
-            "level": TEXT,
-            "judge": obj({"name": TEXT, "sha256": SHA256}),
+            "level": or_null(TEXT),
+            "judge": or_null(obj({"name": TEXT, "sha256": SHA256})),
             "old": or_null(_SHARES),
-            "new": _SHARES,
+            "new": or_null(_SHARES),
             "paired": or_null(
                 obj({"both": WHOLE, "old": WHOLE, "new": WHOLE, "neither": WHOLE, "p": NUMBER})
             ),
+            "parts": array(PART_SCORE),
             "promoted": SWITCH,
         },
     )
@@ -77,12 +90,21 @@ NEEDED = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
 
 @dataclass(frozen=True)
 class Plan:
-    """What a promotion would do."""
+    """What a promotion would do.
+
+    judge  of the whole model; None: parts alone are promoted
+    parts  of the candidate, that the place doesn't have, or has otherwise
+    kept   of the place: a whole model that takes it gets them
+    lost   of the place: of another autoencoder than the model that takes it
+    """
 
     candidate: ModelFolder
     place: Path
-    judge: Path
+    judge: Path | None
     num: int
+    parts: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
 
     @property
     def taken(self) -> bool:
@@ -90,20 +112,32 @@ class Plan:
         return (self.place / "model_index.json").is_file()
 
     def words(self) -> str:
-        beaten = (
-            f"and with the model in {self.place}, which must not be right more often"
-            if self.taken
-            else f"and nothing is in {self.place} to be compared with"
-        )
-        return "\n".join(
-            (
-                f"{self.candidate.path}: would be checked, component by component",
-                f"{self.num} validation captions would be sampled with it, {beaten}",
-                f"the judge would be {self.judge}",
-                f"{self.place}: would hold its copy"
-                + (", and the card that is there" * self.taken),
+        lines = [f"{self.candidate.path}: would be checked, component by component"]
+        if self.judge is not None:
+            beaten = (
+                f"and with the model in {self.place}, which must not be right more often"
+                if self.taken
+                else f"and nothing is in {self.place} to be compared with"
             )
-        )
+            lines.append(f"{self.num} validation captions would be sampled with it, {beaten}")
+            lines.append(f"the judge would be {self.judge}")
+        for part in self.parts:
+            lines.append(
+                f"{part}: would be tried on {self.num} rendered clips, and must not be further from"
+                " them than what it replaces, nor than what does without"
+            )
+        if self.judge is None:
+            lines.append(f"{self.place}: would hold a copy of {', '.join(self.parts)}")
+        else:
+            more = "".join(f", and its {part}" for part in self.kept)
+            card = ", and the card that is there" * self.taken
+            lines.append(f"{self.place}: would hold its copy{more}{card}")
+        if self.lost:
+            lines.append(self.lost_in_words())
+        return "\n".join(lines)
+
+    def lost_in_words(self) -> str:
+        return f"not kept, because they are of another autoencoder: {', '.join(self.lost)}"
 
 
 def promote(
@@ -125,30 +159,58 @@ def promote(
 
     from vidgen.metrics.judge import load_judge
     from vidgen.stages.base import Compute
-    from vidgen.systems.swap import put_in_place
 
     compute = Compute(device=device)
     compute.check()
-    network = load_judge(plan.judge, compute.torch_device())
+    network = None if plan.judge is None else load_judge(plan.judge, compute.torch_device())
     check_whole(plan.candidate)
-    hashes = {part: plan.candidate.sha256(part) for part in ("text_encoder", "transformer", "vae")}
-    old, new = score(plan, network, device, console)
-    paired = compared(old, new) if old is not None else None
-    refused = paired is not None and paired.second < paired.first
+    hashes = {c: plan.candidate.sha256(c) for c in promoted(plan)}
+    old, new = (None, None) if network is None else score(plan, network, device, console)
+    tried = try_parts(
+        plan.candidate, plan.place, plan.parts, scenes(plan.num, LEVEL), compute, console
+    )
+    paired = compared(old, new) if old is not None and new is not None else None
+    refused = (paired is not None and paired.second < paired.first) or any(t.worse for t in tried)
     if not refused:
-        put_in_place(plan.candidate, plan.place, hashes)
+        put(plan, hashes)
     if json:
-        print_json(as_report(plan, network, old, new, promoted=not refused))
+        print_json(as_report(plan, network, old, new, tried, promoted=not refused))
     else:
-        print_text(as_table(old, new))
-    if paired is not None and refused:
+        tables = [as_table(old, new)] if new is not None else []
+        print_text("\n".join([*tables, *parts_as_table(tried)]))
+    if paired is not None and paired.second < paired.first:
         own, its = paired.both + paired.first, paired.both + paired.second
         raise ThresholdError(
             f"{plan.place} stays as it is: all is right in {its} of the candidate's {plan.num}"
             f" clips, in {own} of its own",
             why=in_words(paired),
         )
-    console.say(f"{plan.place} is now the model of {plan.candidate.path}")
+    if worse := next((t for t in tried if t.worse), None):
+        raise ThresholdError(f"{plan.place} stays as it is: {worse.in_words()}")
+    what = "is now the model"
+    if plan.judge is None:
+        what = f"now has the {' and the '.join(plan.parts)}"
+    console.say(f"{plan.place} {what} of {plan.candidate.path}")
+    if plan.lost:
+        console.warn(plan.lost_in_words())
+
+
+def promoted(plan: Plan) -> tuple[str, ...]:
+    """Components of the candidate whose weights are copied, and must be those that were tried."""
+    whole = ("text_encoder", "transformer", "vae") if plan.judge is not None else ()
+    return (*whole, *plan.parts)
+
+
+def put(plan: Plan, hashes: Mapping[str, str]) -> None:
+    """The whole candidate with what the place keeps, or the place with the candidate's parts."""
+    from vidgen.systems.base import ModelFolder
+    from vidgen.systems.swap import put_in_place
+
+    place = ModelFolder(plan.place)
+    if plan.judge is not None:
+        put_in_place(plan.candidate, plan.place, hashes, dict.fromkeys(plan.kept, place))
+    else:
+        put_in_place(place, plan.place, hashes, dict.fromkeys(plan.parts, plan.candidate))
 
 
 # --- before anything is computed ------------------------------------------------------------------
@@ -176,13 +238,45 @@ def make_plan(folder: str, name: str, num: int, judge: str | None, models_dir: s
         raise UsageError(f"{folder}: is that model already")
     if place.exists() and not (place / "model_index.json").is_file():
         raise UsageError(f"{place}: is there, and no model", next="--as ANOTHER")
-    candidate = ModelFolder(path.resolve())
-    if lacking := [part for part in NEEDED if part not in components(candidate)]:
+    return _planned(ModelFolder(path.resolve()), place, num, judge)
+
+
+def _planned(candidate: ModelFolder, place: Path, num: int, judge: str | None) -> Plan:
+    """InputError for a folder that is neither a model, nor parts for the one in place."""
+    from vidgen.systems.base import ModelFolder
+    from vidgen.systems.save import PARTS
+
+    found = components(candidate)
+    there = ModelFolder(place) if (place / "model_index.json").is_file() else None
+    alike = there is not None and same(candidate, there, "vae")
+    own = tuple(part for part in PARTS if part in found)
+    parts = tuple(part for part in own if not (alike and there and same(candidate, there, part)))
+    if own and "transformer" not in found:
+        if there is None:
+            raise InputError(
+                f"{place}: is no model for {' and '.join(own)} to go into",
+                next="promote a whole model first",
+            )
+        if not alike:
+            raise InputError(
+                f"{candidate.path}: {' and '.join(own)} work on latents of another autoencoder"
+                f" than that of {place}",
+                why="its `vae` differs in config or weights",
+                next=f"train with `data.vae` set to {place}",
+            )
+        if not parts:
+            raise UsageError(f"{candidate.path}: its {' and '.join(own)} are in {place} already")
+        return Plan(candidate, place, None, num, parts)
+    if lacking := [part for part in NEEDED if part not in found]:
         raise InputError(
-            f"{folder}: has no {' and no '.join(lacking)}",
+            f"{candidate.path}: has no {' and no '.join(lacking)}",
             why="only a whole model can be sampled",
         )
-    return Plan(candidate, place, find_judge(judge, "basic"), num)
+    others = tuple(
+        part for part in PARTS if there and part in components(there) and part not in own
+    )
+    kept, lost = (others, ()) if alike else ((), others)
+    return Plan(candidate, place, find_judge(judge, LEVEL), num, parts, kept, lost)
 
 
 def check_whole(folder: ModelFolder) -> None:
@@ -201,6 +295,14 @@ def check_whole(folder: ModelFolder) -> None:
 # --- scoring --------------------------------------------------------------------------------------
 
 
+def scenes(num: int, level: str) -> list[Scene]:
+    """What both are tried on."""
+    from vidgen.world.scene import VALIDATION_SEEDS, sample_scene
+
+    first = VALIDATION_SEEDS.start + OFFSET
+    return [sample_scene(first + i, level=level) for i in range(num)]
+
+
 def score(
     plan: Plan, network: WorldJudge, device: str, console: Console
 ) -> tuple[list[Mark] | None, list[Mark]]:
@@ -210,15 +312,16 @@ def score(
     from vidgen.stages import judge_model as bench
     from vidgen.stages.base import Compute
     from vidgen.systems.base import ModelFolder
-    from vidgen.world.scene import VALIDATION_SEEDS, sample_scene
 
-    level, first = network.config.level, VALIDATION_SEEDS.start + OFFSET
-    scenes = [sample_scene(first + i, level=level) for i in range(plan.num)]
+    shown = scenes(plan.num, network.config.level)
     compute = Compute(device=device, batch_size=BATCH)
 
     def judged(folder: ModelFolder) -> list[Mark]:
         console.note(f"trying {folder.path}")
-        return bench.judge_model(folder, network, scenes, compute=compute, notify=console)
+        # By the image decoder: a video decoder may be of one of the two alone.
+        return bench.judge_model(
+            folder, network, shown, which="image", compute=compute, notify=console
+        )
 
     old = judged(ModelFolder(plan.place)) if plan.taken else None
     return old, judged(plan.candidate)
@@ -236,28 +339,31 @@ def compared(old: Sequence[Mark], new: Sequence[Mark]) -> Paired:
 
 def as_report(
     plan: Plan,
-    network: WorldJudge,
+    network: WorldJudge | None,
     old: Sequence[Mark] | None,
-    new: Sequence[Mark],
+    new: Sequence[Mark] | None,
+    tried: Sequence[Tried],
     *,
     promoted: bool,
 ) -> dict[str, Any]:
     from vidgen.io import weights
     from vidgen.metrics.world_accuracy import tally
 
-    paired = compared(old, new) if old is not None else None
+    paired = compared(old, new) if old is not None and new is not None else None
     return {
         "schema": "vidgen.models-promote/1",
         "candidate": str(plan.candidate.path),
         "place": str(plan.place),
         "clips": plan.num,
-        "level": network.config.level,
-        "judge": {
+        "level": None if network is None else network.config.level,
+        "judge": None
+        if plan.judge is None
+        else {
             "name": plan.judge.name,
             "sha256": weights.sha256(plan.judge / "model.safetensors"),
         },
         "old": None if old is None else tally(old),
-        "new": tally(new),
+        "new": None if new is None else tally(new),
         "paired": None
         if paired is None
         else {
@@ -267,6 +373,7 @@ def as_report(
             "neither": paired.neither,
             "p": paired.p,
         },
+        "parts": [t.to_dict() for t in tried],
         "promoted": promoted,
     }
 

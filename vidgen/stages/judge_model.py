@@ -11,7 +11,7 @@ from vidgen.metrics.judge import BATCH, WorldJudge, prepared
 from vidgen.metrics.rendered import compressed
 from vidgen.metrics.world_accuracy import Asked, Mark, mark
 from vidgen.stages.base import Compute, Notify, Silent
-from vidgen.stages.decode import decode
+from vidgen.stages.decode import Which, decode
 from vidgen.stages.encode_text import Prompt, encode_text
 from vidgen.stages.sample_keyframes import Choices, sample_keyframes
 from vidgen.systems.base import ModelFolder
@@ -24,14 +24,16 @@ def samples(
     scenes: Sequence[Scene],
     choices: Choices = Choices(),
     *,
+    which: Which | None = None,
     compute: Compute = Compute(batch_size=BATCH),
     notify: Notify = Silent(),
 ) -> Iterator[Record]:
-    """Frames records of the scenes' full captions, one each, in their order."""
+    """Frames records of the scenes' full captions, one each, in their order. `which`: of the
+    model's decoders."""
     prompts = [Prompt(caption(scene), id=f"world-{scene.seed}") for scene in scenes]
     texts = encode_text(prompts, folder, notify=notify)
     latents = sample_keyframes(texts, folder, choices, compute=compute, notify=notify)
-    return decode(latents, folder, compute=compute)
+    return decode(latents, folder, which=which, compute=compute)
 
 
 def judge_model(
@@ -41,18 +43,19 @@ def judge_model(
     choices: Choices = Choices(),
     *,
     compress: bool = False,
+    which: Which | None = None,
     compute: Compute = Compute(batch_size=BATCH),
     notify: Notify = Silent(),
 ) -> list[Mark]:
     """A mark for each scene: whether the clip sampled for its caption shows its factors.
 
     compress  judge what an mp4 file would hold, rather than the frames as they were decoded
+    which     of the model's decoders
     """
     marks = []
     counted = judge.config.level == "full"
-    for scene, record in zip(
-        scenes, samples(folder, scenes, choices, compute=compute, notify=notify), strict=True
-    ):
+    made = samples(folder, scenes, choices, which=which, compute=compute, notify=notify)
+    for scene, record in zip(scenes, made, strict=True):
         frames = prepared(record.torch("frames"))
         frames = compressed(frames) if compress else frames
         (verdict,) = judge.judge(torch.stack([frames]))

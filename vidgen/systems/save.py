@@ -23,6 +23,10 @@ CLASSES = {
     "scheduler": ["vidgen", "Sampler"],
 }
 
+# What a model may have beside its own, for the latents of its autoencoder. Any of them can go from
+# one model into another that has the same `vae/`.
+PARTS = ("interpolation", "interpolation_masked", "upsampler", "video_decoder")
+
 
 def write_component(
     folder: Path,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from vidgen.errors import InputError
 from vidgen.systems.base import ModelFolder
@@ -15,10 +16,16 @@ from vidgen.systems.save import write_json
 CARD = "README.md"
 
 
-def put_in_place(model: ModelFolder, place: Path, hashes: Mapping[str, str]) -> None:
+def put_in_place(
+    model: ModelFolder,
+    place: Path,
+    hashes: Mapping[str, str],
+    others: Mapping[str, ModelFolder] = MappingProxyType({}),
+) -> None:
     """Copy a model to `place`, under that name; a model that is there goes, but its card stays.
 
     hashes  component → SHA-256 of the weights that are meant, as `ModelFolder.sha256` has it
+    others  component → the model that it is taken from instead
 
     The copy is made in a folder beside, and the old model leaves its place only for the moment of
     two renames; if anything fails, it is there as before. InputError if the weights that were
@@ -29,10 +36,11 @@ def put_in_place(model: ModelFolder, place: Path, hashes: Mapping[str, str]) -> 
     beside = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
     new, old = beside / "new", beside / "old"
     try:
-        copy_model(model, new, name=place.name)
+        copy_model(model, new, others, name=place.name)
         for component, digest in hashes.items():
             if ModelFolder(new).sha256(component) != digest:
-                raise InputError(f"{model.path / component}: has changed meanwhile")
+                source = others.get(component, model)
+                raise InputError(f"{source.path / component}: has changed meanwhile")
         if (place / CARD).is_file():
             shutil.copy2(place / CARD, new / CARD)
         if place.exists():
@@ -44,13 +52,17 @@ def put_in_place(model: ModelFolder, place: Path, hashes: Mapping[str, str]) -> 
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def copy_model(model: ModelFolder, target: Path, *, name: str) -> None:
-    """Its components and its card, and last of all the index, in which it is called `name`."""
+def copy_model(
+    model: ModelFolder, target: Path, others: Mapping[str, ModelFolder], *, name: str
+) -> None:
+    """Its components, or those of `others`, and its card, and last of all the index, in which it is
+    called `name`."""
     target.mkdir()
-    for component, pair in model.index.items():
-        if isinstance(pair, list) and (model.path / component).is_dir():
-            shutil.copytree(model.path / component, target / component)
+    index: dict[str, Any] = model.index | {c: other.index[c] for c, other in others.items()}
+    for component, pair in index.items():
+        source = others.get(component, model).path / component
+        if isinstance(pair, list) and source.is_dir():
+            shutil.copytree(source, target / component)
     if (model.path / CARD).is_file():
         shutil.copy2(model.path / CARD, target / CARD)
-    index = json.loads((model.path / "model_index.json").read_text(encoding="utf-8"))
     write_json(target / "model_index.json", index | {"name": name})

@@ -248,7 +248,8 @@ class KeyframesTask(Task):
         write_png(path, contact_sheet(clips, prompts, columns=2))
 
     def export(self, modules: Modules, folder: Path) -> None:
-        """A whole model: the transformer, and the parts it was trained with, byte for byte."""
+        """A whole model: the transformer, and the parts it was trained with, byte for byte; and
+        what else there is beside the autoencoder, for its latents."""
         config = {"_class_name": "VideoDiT", **self.config.to_dict()}
         config["sample"] = asdict(self.geometry)
         save.write_component(folder / "transformer", config, modules["transformer"])
@@ -256,5 +257,8 @@ class KeyframesTask(Task):
         for part in ("text_encoder", "tokenizer"):
             save.copy_component(self.text_folder.path / part, folder / part)
         save.write_json(folder / "scheduler" / "scheduler_config.json", asdict(self.sampler))
-        parts = ["text_encoder", "tokenizer", "transformer", "vae", "scheduler"]
-        save.write_index(folder, "world", "world", parts)
+        more = [part for part in save.PARTS if (self.vae_folder.path / part).is_dir()]
+        for part in more:
+            save.copy_component(self.vae_folder.path / part, folder / part)
+        parts = ["text_encoder", "tokenizer", "transformer", "vae", "scheduler", *more]
+        save.write_index(folder, self.vae_folder.name, "world", parts)

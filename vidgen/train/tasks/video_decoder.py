@@ -163,7 +163,7 @@ class VideoDecoderTask(Task):
         config = {"_class_name": "MoVQDecoder", "stride": self.config.stride}
         save.write_component(folder / COMPONENT, config | self.config.to_dict(), modules[COMPONENT])
         save.copy_component(self.vae_folder.path / "vae", folder / "vae")
-        save.write_index(folder, "world", "world", ["vae", COMPONENT])
+        save.write_index(folder, self.vae_folder.name, self.vae_folder.system, ["vae", COMPONENT])
 
 
 def _vae(modules: Modules) -> VideoAutoencoder:

@@ -1,0 +1,223 @@
+"""`vidgen models promote` of parts: they go into the model in place, if they are of its autoencoder
+and come no further from rendered clips than what they replace."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from json_schema import faults
+from safetensors.torch import load_file, save_file
+
+from vidgen.cli.models import SCHEMAS
+from vidgen.nn.movq import MoVQConfig, MoVQDecoder
+from vidgen.stages import part_model as bench
+from vidgen.systems import base, save
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+def leave(folder: Path, *parts: str) -> None:
+    """Leave only these components in a model."""
+    index = json.loads((folder / "model_index.json").read_text())
+    for name in [name for name, pair in index.items() if isinstance(pair, list)]:
+        if name not in parts:
+            shutil.rmtree(folder / name)
+            index.pop(name)
+    (folder / "model_index.json").write_text(json.dumps(index))
+
+
+def change(path: Path) -> None:
+    """Other weights."""
+    tensors = {name: x + 0.01 for name, x in load_file(path).items()}
+    save_file(tensors, path)
+
+
+def decoder(folder: Path) -> None:
+    """Give a model a video decoder of random weights."""
+    config = MoVQConfig(
+        channels=4, widths=(8, 8, 8), blocks=1, attention=(), patch=2, groups=4, temporal="conv1d"
+    )
+    settings = {"_class_name": "MoVQDecoder", "stride": config.stride, **config.to_dict()}
+    torch.manual_seed(3)
+    save.write_component(folder / "video_decoder", settings, MoVQDecoder(config))
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(
+        json.dumps(index | {"video_decoder": save.CLASSES["video_decoder"]})
+    )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def place(tiny_model: Path, tmp_path: Path, monkeypatch) -> Path:
+    """The shipped model: whole, with an upsampler and a card, but without interpolation."""
+    place = Path(shutil.copytree(tiny_model, tmp_path / "shipped" / "world"))
+    leave(place, "scheduler", "text_encoder", "tokenizer", "transformer", "vae", "upsampler")
+    (place / "README.md").write_text("the card\n")
+    monkeypatch.setattr(base, "SHIPPED", tmp_path / "shipped")
+    return place
+
+
+@pytest.fixture
+def candidate(tiny_model: Path, tmp_path: Path) -> Path:
+    """What training an interpolation leaves: it, and the autoencoder."""
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "run" / "model"))
+    leave(folder, "interpolation", "vae")
+    return folder
+
+
+@pytest.fixture
+def scored(monkeypatch):
+    """`scored(new, without, old)`: dB that each is said to have; what was tried, in order."""
+
+    def set_scores(new: float, without: float, old: float = 0.0) -> list[str]:
+        looks: list[str] = []
+
+        def try_part(folder, part, scenes, geometry, *, baseline=False, **kwargs) -> list[float]:
+            here = "without" if baseline else folder.path.parent.name
+            looks.append(f"{part} {here} {geometry.num_frames} {geometry.width}")
+            value = {"without": without, "shipped": old, "run": new}[here]
+            return [value] * len(scenes)
+
+        monkeypatch.setattr(bench, "try_part", try_part)
+        return looks
+
+    return set_scores
+
+
+@pytest.fixture
+def promote(vidgen, place, candidate):
+    return lambda *words: vidgen("models", "promote", str(candidate), "--num", "2", *words)
+
+
+def test_a_better_part_goes_into_the_model(promote, scored, place, candidate) -> None:
+    looks, before = scored(32.0, 31.0), contents(place)
+    ran = promote()
+    assert ran.code == 0, ran.err
+    assert f"{place} now has the interpolation of {candidate}" in ran.err
+    assert looks == ["interpolation without 9 32", "interpolation run 9 32"]
+    after = contents(place)
+    new = {name for name in after if name.startswith("interpolation/")}
+    assert {n: after[n] for n in new} == {n: contents(candidate)[n] for n in new} and new
+    kept = after.keys() - new - {"model_index.json"}
+    assert {n: after[n] for n in kept} == {
+        n: before[n] for n in before.keys() - {"model_index.json"}
+    }
+    index = json.loads(after["model_index.json"])
+    assert index["interpolation"] == ["vidgen", "UNet"] and index["name"] == "world"
+    assert index.keys() - {"interpolation"} == json.loads(before["model_index.json"]).keys()
+    assert promote().code == 2  # it is there now
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    [
+        (
+            (30.0, 31.0, 0.0),
+            "interpolation is at 30.00 dB from what was rendered, blended neighbors",
+        ),
+        ((32.0, 31.0, 33.0), "the one in place at 33.00 dB"),
+    ],
+)
+def test_a_worse_part_is_refused(promote, scored, place, tiny_model, scores, said) -> None:
+    if scores[2]:
+        shutil.copytree(tiny_model / "interpolation", place / "interpolation")
+        change(place / "interpolation" / WEIGHTS)
+        index = json.loads((place / "model_index.json").read_text())
+        index["interpolation"] = save.CLASSES["interpolation"]
+        (place / "model_index.json").write_text(json.dumps(index))
+    scored(*scores)
+    before = contents(place)
+    ran = promote("--json")
+    assert ran.code == 4 and said in ran.err and "stays as it is" in ran.err
+    report = json.loads(ran.text)
+    assert faults(report, SCHEMAS["vidgen.models-promote/1"]) == []
+    (row,) = report["parts"]
+    assert (row["psnr"], row["baseline"]["psnr"]) == scores[:2] and not report["promoted"]
+    assert (row["in_place"] is not None) == bool(scores[2])
+    assert contents(place) == before
+
+
+def test_a_part_of_another_autoencoder_is_refused_untried(
+    promote, scored, place, candidate, other_model
+) -> None:
+    looks, before = scored(32.0, 31.0), contents(place)
+    shutil.rmtree(candidate / "vae")
+    shutil.copytree(other_model / "vae", candidate / "vae")
+    for more in ((), ("-n",)):
+        ran = promote(*more)
+        assert ran.code == 3 and "latents of another autoencoder" in ran.err
+    assert (looks, contents(place)) == ([], before)
+
+
+def test_a_part_needs_a_model_to_go_into(promote, scored) -> None:
+    looks = scored(32.0, 31.0)
+    ran = promote("--as", "second")
+    assert ran.code == 3 and "is no model for interpolation to go into" in ran.err and not looks
+
+
+def test_a_dry_run_tells_and_changes_nothing(promote, scored, place) -> None:
+    looks, before = scored(32.0, 31.0), contents(place)
+    ran = promote("-n")
+    assert ran.code == 0 and "interpolation: would be tried on 2 rendered clips" in ran.text
+    assert (looks, contents(place)) == ([], before)
+
+
+def test_a_new_transformer_leaves_the_parts_there(
+    vidgen, scored, place, tiny_model, tmp_path, monkeypatch
+) -> None:
+    from vidgen.metrics.world_accuracy import Mark
+    from vidgen.stages import judge_model
+
+    monkeypatch.setattr(judge_model, "judge_model", lambda *a, **k: [Mark((), True)] * 2)
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "run" / "whole"))
+    leave(folder, "scheduler", "text_encoder", "tokenizer", "transformer", "vae")
+    change(folder / "transformer" / WEIGHTS)
+    looks, before = scored(0.0, 0.0), contents(place)
+    ran = vidgen("models", "promote", str(folder), "--num", "2")
+    assert ran.code == 0 and not looks, ran.err
+    after = contents(place)
+    changed = {name for name in before if after.get(name) != before[name]}
+    assert changed == {f"transformer/{WEIGHTS}", "model_index.json"}  # which has another name
+    assert after.keys() == before.keys()
+    parts = [json.loads(files["model_index.json"]).keys() for files in (before, after)]
+    assert parts[0] == parts[1]
+
+
+def test_parts_of_another_autoencoder_go_and_that_is_said(
+    vidgen, place, other_model, tmp_path, monkeypatch
+) -> None:
+    from vidgen.metrics.world_accuracy import Mark
+    from vidgen.stages import judge_model
+
+    monkeypatch.setattr(judge_model, "judge_model", lambda *a, **k: [Mark((), True)] * 2)
+    folder = Path(shutil.copytree(other_model, tmp_path / "run" / "whole"))
+    leave(folder, "scheduler", "text_encoder", "tokenizer", "transformer", "vae")
+    ran = vidgen("models", "promote", str(folder), "--num", "2")
+    assert ran.code == 0 and "not kept" in ran.err and "upsampler" in ran.err
+    assert not (place / "upsampler").exists()
+    assert "upsampler" not in json.loads((place / "model_index.json").read_text())
+
+
+@pytest.mark.parametrize("part", ["interpolation", "interpolation_masked", "video_decoder"])
+def test_real_clips_are_looked_at(tiny_model, tmp_path, part) -> None:
+    """Of random weights: finite, the same again, another figure than the baseline's."""
+    from vidgen.cli.models_promote import scenes
+
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    decoder(folder)
+    model = base.ModelFolder(folder)
+    clips = bench.clips_of(model.geometry)
+    assert (clips.num_frames, clips.fps, clips.width) == (9, 8.0, 32)
+    made, again, without = (
+        bench.try_part(model, part, scenes(2, "basic"), clips, baseline=b)
+        for b in (False, False, True)
+    )
+    assert made == again and len(made) == 2 and made != without
+    assert all(5 < db < 60 for db in made + without)

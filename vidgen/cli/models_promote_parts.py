@@ -1,0 +1,123 @@
+"""`vidgen models promote`, of parts: no further from rendered clips than what they replace.
+
+A part is compared, clip by clip, with what does the same without it (neighbors blended, frames
+enlarged bicubically, the image decoder), and with the part that is in the place now. The mean PSNR
+decides; the numbers of clips that come out nearer to the truth stand beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vidgen.cli.console import Console
+from vidgen.cli.models_find import components
+from vidgen.cli.schemas import NUMBER, TEXT, WHOLE, obj, or_null
+
+if TYPE_CHECKING:
+    from vidgen.stages.base import Compute
+    from vidgen.systems.base import ModelFolder
+    from vidgen.world.scene import Scene
+
+_RIVAL = obj({"name": TEXT, "psnr": NUMBER, "wins": WHOLE})
+PART_SCORE = obj(
+    {"part": TEXT, "clips": WHOLE, "psnr": NUMBER, "baseline": _RIVAL, "in_place": or_null(_RIVAL)}
+)
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A part and its rivals on the same clips, dB each; the first rival is the one without it."""
+
+    part: str
+    scores: Sequence[float]
+    rivals: Mapping[str, Sequence[float]]
+
+    @property
+    def psnr(self) -> float:
+        return _mean(self.scores)
+
+    @property
+    def worse(self) -> bool:
+        return any(self.psnr < _mean(scores) for scores in self.rivals.values())
+
+    def wins(self, rival: str) -> int:
+        """Clips in which it is nearer to the truth."""
+        return sum(a > b for a, b in zip(self.scores, self.rivals[rival], strict=True))
+
+    def in_words(self) -> str:
+        """The first rival that is better."""
+        name = next(name for name, scores in self.rivals.items() if self.psnr < _mean(scores))
+        return (
+            f"{self.part} is at {self.psnr:.2f} dB from what was rendered, {name} at"
+            f" {_mean(self.rivals[name]):.2f} dB"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        baseline, *present = [
+            {"name": name, "psnr": _mean(scores), "wins": len(scores) - self.wins(name)}
+            for name, scores in self.rivals.items()
+        ]
+        return {
+            "part": self.part,
+            "clips": len(self.scores),
+            "psnr": self.psnr,
+            "baseline": baseline,
+            "in_place": present[0] if present else None,
+        }
+
+
+def same(a: ModelFolder, b: ModelFolder, component: str) -> bool:
+    """Whether two models have the same component: config and weights, whatever they are called."""
+    if not all(component in components(folder) for folder in (a, b)):
+        return False
+    return a.config(component) == b.config(component) and a.sha256(component) == b.sha256(component)
+
+
+def try_parts(
+    candidate: ModelFolder,
+    place: Path,
+    parts: Sequence[str],
+    scenes: Sequence[Scene],
+    compute: Compute,
+    console: Console,
+) -> list[Tried]:
+    """Each part on the same scenes, rendered at the size and rate of the model that it is for."""
+    from vidgen.stages import part_model as bench
+    from vidgen.systems.base import ModelFolder
+    from vidgen.systems.upsampling import FACTOR
+
+    tried: list[Tried] = []
+    there = ModelFolder(place) if (place / "model_index.json").is_file() else None
+    whole = candidate if "transformer" in components(candidate) or there is None else there
+    larger = any("upsampler" in components(f) for f in (candidate, whole))
+
+    def scores(folder: ModelFolder, part: str, *, baseline: bool = False) -> list[float]:
+        console.note(f"trying {folder.path / part}" + " without it" * baseline)
+        shown = FACTOR if larger and bench.TRIALS[part].shown else 1
+        return bench.try_part(
+            folder, part, scenes, bench.clips_of(whole.geometry, scale=shown),
+            baseline=baseline, compute=compute, notify=console,
+        )  # fmt: skip
+
+    for part in parts:
+        rivals = {bench.TRIALS[part].baseline: scores(candidate, part, baseline=True)}
+        if there is not None and part in components(there):
+            rivals["the one in place"] = scores(there, part)
+        tried.append(Tried(part, scores(candidate, part), rivals))
+    return tried
+
+
+def parts_as_table(tried: Sequence[Tried]) -> Iterator[str]:
+    """A line a part and a line a rival."""
+    for t in tried:
+        yield f"{t.part:<34}  {t.psnr:6.2f} dB"
+        for name, scores in t.rivals.items():
+            better = f"{t.wins(name)} of {len(scores)} clips"
+            yield f"  {name:<32}  {_mean(scores):6.2f} dB  the candidate is nearer in {better}"
+
+
+def _mean(scores: Sequence[float]) -> float:
+    return sum(scores) / len(scores)

@@ -1,0 +1,135 @@
+"""A part of a model on the bench: rendered clips in, how near to them its own are out.
+
+What a part is to make is known of rendered clips: the frames between keyframes, the same clip at
+twice the size, the frames that latents were encoded from. The autoencoder's own decoder makes
+frames of the latents, but for the video decoder, which is tried in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from vidgen.diffusion.groups import STRIDE
+from vidgen.io.record import Record
+from vidgen.metrics.fidelity import psnr
+from vidgen.stages import interpolate, upsample
+from vidgen.stages.base import Compute, Notify, Silent
+from vidgen.stages.decode import Which, decode
+from vidgen.stages.encode_video import encode_video
+from vidgen.systems.base import Geometry, ModelFolder
+from vidgen.systems.upsampling import FACTOR
+from vidgen.world.render import render
+from vidgen.world.scene import Scene
+
+CHUNK = 8  # clips at once
+
+Stage = Callable[[Iterable[Record]], Iterator[Record]]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How a part is tried: what it is compared with, and what it is given and has to make."""
+
+    baseline: str  # what does the same without the part, in words
+    keyframes: bool = False  # whether every fourth frame is given, and those between are judged
+    factor: int = 1  # how many times larger what it makes is than what it is given
+    shown: bool = False  # whether clips are as large as the model shows them, not as it begins
+
+
+TRIALS = {
+    "interpolation": Trial("blended neighbors", keyframes=True),
+    "interpolation_masked": Trial("blended neighbors", keyframes=True),
+    "upsampler": Trial("frames enlarged bicubically", factor=FACTOR),
+    "video_decoder": Trial("the image decoder", shown=True),
+}
+
+
+def clips_of(geometry: Geometry, *, scale: int = 1) -> Geometry:
+    """What interpolation makes of a model's keyframes, and its upsampler at that scale."""
+    return replace(
+        geometry, num_frames=STRIDE * (geometry.num_frames - 1) + 1, fps=STRIDE * geometry.fps,
+        height=scale * geometry.height, width=scale * geometry.width,
+    )  # fmt: skip
+
+
+def try_part(
+    folder: ModelFolder,
+    part: str,
+    scenes: Sequence[Scene],
+    geometry: Geometry,
+    *,
+    baseline: bool = False,
+    compute: Compute = Compute(),
+    notify: Notify = Silent(),
+) -> list[float]:
+    """PSNR against what was rendered, dB, of each scene's clip.
+
+    folder    holds the part and the autoencoder
+    part      of TRIALS
+    geometry  of the clips that are given to it, before keyframes are picked
+    baseline  try what the part is compared with, in its place
+    """
+    trial, scores = TRIALS[part], []
+    larger = replace(
+        geometry, height=trial.factor * geometry.height, width=trial.factor * geometry.width
+    )
+    for first in range(0, len(scenes), CHUNK):
+        some = scenes[first : first + CHUNK]
+        given = encode_video(_records(some, geometry), folder, compute=compute)
+        if trial.keyframes:
+            given = map(_keyframes, given)
+        which: Which = "video" if part == "video_decoder" and not baseline else "image"
+        latents = _worked(part, given, folder, baseline, compute)
+        frames = decode(latents, folder, which=which, compute=compute)
+        made = torch.stack([record.torch("frames") for record in frames])
+        true = _render(some, larger)
+        if trial.keyframes:
+            between = torch.arange(made.shape[1]) % STRIDE != 0
+            made, true = made[:, between], true[:, between]
+        scores += psnr(made, true).mean(dim=1).tolist()
+        notify.step(len(scores), len(scenes), "clip")
+    return scores
+
+
+def _worked(
+    part: str, given: Iterator[Record], folder: ModelFolder, baseline: bool, compute: Compute
+) -> Iterator[Record]:
+    """What the part, or its baseline, makes of these latents."""
+    if part == "upsampler":
+        method = "bicubic" if baseline else "diffusion"
+        choices = upsample.Choices(FACTOR, method)
+        return upsample.upsample(given, folder, choices, compute=compute)
+    if part.startswith("interpolation"):
+        named = {name: method for method, name in interpolate.COMPONENTS.items()}
+        method = interpolate.LINEAR if baseline else named[part]
+        return interpolate.interpolate(
+            given, folder, interpolate.Choices(method=method), compute=compute
+        )
+    return given
+
+
+def _records(scenes: Sequence[Scene], geometry: Geometry) -> Iterator[Record]:
+    """Frames records of the scenes."""
+    times = torch.tensor(geometry.times, dtype=torch.float64)
+    for scene, frames in zip(scenes, _render(scenes, geometry), strict=True):
+        tensors = {"frames": frames, "times": times}
+        attrs = {"fps": geometry.fps, "seed": scene.seed}
+        yield Record.make("frames", f"world-{scene.seed}", tensors, attrs)
+
+
+def _render(scenes: Sequence[Scene], geometry: Geometry) -> Tensor:
+    """uint8 `b t h w 3`"""
+    return render(scenes, times=geometry.times, height=geometry.height, width=geometry.width).frames
+
+
+def _keyframes(record: Record) -> Record:
+    """Every fourth latent, with its time."""
+    latents, times = record.torch("latents")[:, ::STRIDE], record.torch("times")[::STRIDE]
+    return record.replace(
+        tensors={"latents": latents.contiguous(), "times": times.contiguous()},
+        attrs={"num_frames": len(times), "fps": float(record.attrs["fps"]) / STRIDE},
+    )
