@@ -106,6 +106,15 @@ def test_a_cut_stream_keeps_what_was_whole(run):
     assert first.id == "a" and first["latents"].shape == (4, 3, 4, 8)
 
 
+def test_bicubic_needs_the_autoencoder_alone(run, weights, tiny_model):
+    shutil.rmtree(shutil.copytree(tiny_model, "model") + "/upsampler")
+    words = ["latents.vgs", "--model", "model", "--method", "bicubic", "-o", "x.vgs"]
+    assert run("upsample", *words).code == 0
+    shutil.rmtree("model/vae")
+    for more in ([], ["--dry-run"]):
+        refused(run("upsample", *words, *more), Exit.BAD_INPUT, "no component `vae`")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -113,6 +122,8 @@ def test_a_cut_stream_keeps_what_was_whole(run):
               "noise level 0.05: 4 network calls a pass", "FLOPs", "memory", "free", "time"]),
         (("--scale", "8", "--steps", "7", "--noise-level", "0"),
          ["[4, 3, 16, 32]", "7 steps, noise level 0: 7 network calls a pass"]),
+        (("--method", "bicubic"),
+         ["method   bicubic", "model    tiny/vae (", "[4, 3, 4, 8]", "FLOPs", "memory", "free"]),
         (("--method", "bilinear"), ["method   bilinear", "[4, 3, 4, 8]", "memory", "free"]),
     ],
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""upsample: sizes, what a network adds to bilinear enlargement, noise, and what is refused."""
+"""upsample: sizes, what a network adds to enlarged frames, noise, and how far apart they are."""
 
 from __future__ import annotations
 
@@ -18,15 +18,21 @@ from vidgen.diffusion.noise import Noise
 from vidgen.io.log import broken_links
 from vidgen.io.record import Record
 from vidgen.io.stream import read_stream, write_stream
+from vidgen.nn.unet import UNet
 from vidgen.stages.base import Compute
 from vidgen.stages.decode import decode
 from vidgen.stages.encode_text import Prompt, encode_text
 from vidgen.stages.sample_keyframes import Choices as Samples
 from vidgen.stages.sample_keyframes import sample_keyframes
 from vidgen.stages.upsample import METHODS, Choices, upsample
-from vidgen.systems import upsampling
+from vidgen.systems import upsampling, world
 from vidgen.systems.base import ModelFolder
 from vidgen.systems.upsampling import Settings, Upsampler
+
+
+@pytest.fixture(scope="module")
+def vae(tiny_model):
+    return world.load_autoencoder(ModelFolder.find(str(tiny_model))).float()
 
 
 @pytest.fixture
@@ -117,7 +123,14 @@ def test_bilinear_is_noted_as_such(model):
     assert not {"model", "seed", "noise", "torch", "skip", "steps"} & entry.keys()
 
 
-# --- bilinear enlargement -------------------------------------------------------------------------
+def test_bicubic_names_the_autoencoder_that_it_went_through(model):
+    (after,) = larger([record(model.latent_space)], model, method="bicubic")
+    entry = after.log[-1]
+    assert entry["method"] == "bicubic" and entry["model"] == model.identity("vae")
+    assert entry["device"] == "cpu" and not {"seed", "skip", "steps"} & entry.keys()
+
+
+# --- without a network -------------------------------------------------------------------------
 
 
 def doubled(x: np.ndarray, axis: int) -> np.ndarray:
@@ -163,6 +176,30 @@ def test_half_precision_is_enlarged_in_float32(dtype):
     assert half.dtype == torch.float32 and torch.equal(half, full)
 
 
+def test_bicubic_is_frames_enlarged_one_by_one(model, vae):
+    """Also over more frames than go through pixels at once."""
+    before = record(model.latent_space, count=upsampling.FRAMES + 3)
+    (after,) = larger([before], model, method="bicubic")
+    for i in range(upsampling.FRAMES + 3):
+        frame = vae.decode(before.torch("latents")[None, :, i : i + 1])[:, :, 0]
+        frame = F.interpolate(frame.clamp(-1, 1), scale_factor=2, mode="bicubic").clamp(-1, 1)
+        torch.testing.assert_close(
+            after.torch("latents")[:, i], vae.encode(frame[:, :, None])[0, :, 0],
+            rtol=1e-3, atol=1e-4,
+        )  # fmt: skip
+
+
+def test_bicubic_computes_in_the_dtype_that_is_asked_for(model):
+    half, full = (
+        next(iter(upsample([record(model.latent_space)], model, Choices(method="bicubic"),
+                           compute=Compute("cpu", dtype=dtype))))
+        for dtype in ("bf16", "fp32")
+    )  # fmt: skip
+    assert half.log[-1]["dtype"] == "bfloat16" and half["latents"].dtype == "F32"
+    assert not torch.equal(half.torch("latents"), full.torch("latents"))
+    torch.testing.assert_close(half.torch("latents"), full.torch("latents"), rtol=0, atol=0.2)
+
+
 # --- what the network is told, and what becomes of it ---------------------------------------------
 
 
@@ -192,7 +229,7 @@ def test_a_perfect_denoiser_gives_back_the_truth(model, monkeypatch, scale):
     assert seen == [n for n in (2, 4, 8) if n <= scale for _ in range(4)]
 
 
-def test_what_is_told(model, monkeypatch):
+def test_what_is_told(model, vae, monkeypatch):
     """Enlarged latents with noise of their own on them, how much, and how far apart they are."""
     told = {}
 
@@ -202,7 +239,7 @@ def test_what_is_told(model, monkeypatch):
 
     pretend(monkeypatch, listen)
     records = [record(model.latent_space, "a"), record(model.latent_space, "b", spacing=0.125)]
-    large = torch.stack([upsampling.enlarged(r.torch("latents")[None])[0] for r in records])
+    large = upsampling.enlarged(torch.stack([r.torch("latents") for r in records]), vae)
     for level in (0.0, 0.3):
         larger(records, model, noise_level=level, num_inference_steps=1)
         noise = Noise([(1, "a"), (1, "b")], "upsample-told 2x4").initial(large.shape[1:])
@@ -214,10 +251,23 @@ def test_what_is_told(model, monkeypatch):
     torch.testing.assert_close(told["times"], torch.tensor([[0, 0.5, 1], [0, 0.125, 0.25]]))
 
 
+def test_a_new_network_adds_nothing(model, monkeypatch):
+    """Whatever the number of steps."""
+    found = Upsampler.of(model)
+    network = upsampling.start(UNet(found.config))
+    monkeypatch.setattr(Upsampler, "load", lambda self: network)
+    before = record(model.latent_space)
+    (plain,) = larger([before], model, method="bicubic")
+    for steps in (1, 3):
+        (after,) = larger([before], model, noise_level=0.0, num_inference_steps=steps)
+        same(plain, after)
+
+
 def test_steps_noise_and_spacing_matter(model):
     before = record(model.latent_space)
     (base,) = larger([before], model)
-    for change in ({"num_inference_steps": 2}, {"noise_level": 0.3}, {"method": "bilinear"}):
+    for change in ({"num_inference_steps": 2}, {"noise_level": 0.3}, {"method": "bilinear"},
+                   {"method": "bicubic"}):  # fmt: skip
         (changed,) = larger([before], model, **change)
         assert not torch.allclose(base.torch("latents"), changed.torch("latents"), atol=1e-4)
     (near,) = larger([record(model.latent_space, spacing=0.125)], model)

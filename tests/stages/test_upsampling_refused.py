@@ -15,12 +15,13 @@ from torch.utils._pytree import tree_leaves
 
 from vidgen.errors import InputError, OutOfMemory, UsageError
 from vidgen.io.record import Record
+from vidgen.nn.autoencoder import AutoencoderConfig, VideoAutoencoder
 from vidgen.nn.unet import UNet, UNetConfig
 from vidgen.stages import memory
 from vidgen.stages.base import Compute
 from vidgen.stages.encode_text import Prompt, encode_text
 from vidgen.stages.upsample import Choices, upsample
-from vidgen.systems import upsampling
+from vidgen.systems import upsampling, world
 from vidgen.systems.base import ModelFolder
 from vidgen.systems.upsampling import Upsampler
 
@@ -117,10 +118,24 @@ def test_the_estimate_is_what_is_alive(widths, shape):
         cond = upsampling.cond(config, z, z, torch.empty(shape[0]), torch.empty(shape[0]), 24.0)
         cond["skip"] = torch.zeros(shape[0], dtype=torch.int64)
         with torch.no_grad(), Alive(network) as alive:
-            upsampling.raw(network)(z, torch.empty(shape[0]), cond)
+            upsampling.raw(network, "x0")(z, torch.empty(shape[0]), cond)
     assert upsampling.weights(config) == sum(p.numel() for p in network.parameters())
     found = upsampling.memory_bytes(config, shape, 4) - 4 * upsampling.weights(config)
     assert 0.9 * alive.peak < found < 1.2 * alive.peak
+
+
+@pytest.mark.parametrize(
+    ("widths", "shape"), [((48, 96, 128), (1, 8, 5, 10, 16)), ((16, 32), (2, 4, 1, 6, 9))]
+)
+def test_the_estimate_of_enlarging_is_what_is_alive(widths, shape):
+    config = AutoencoderConfig(channels=shape[1], encoder_widths=widths, decoder_widths=widths)
+    b, c, t, h, w = shape
+    with torch.device("meta"):
+        vae = VideoAutoencoder(config)
+        with Alive(vae) as alive:
+            upsampling.enlarged(torch.empty(b, c, t, h // 2, w // 2), vae)
+    assert upsampling.weights(config) == sum(p.numel() for p in vae.parameters())
+    assert 0.9 * alive.peak < upsampling.pixel_bytes(config, shape, 4) < 1.3 * alive.peak
 
 
 # --- what is refused ------------------------------------------------------------------------------
@@ -130,6 +145,7 @@ def test_the_estimate_is_what_is_alive(widths, shape):
 def weights(monkeypatch):
     """Fails the test when weights are read."""
     monkeypatch.setattr(Upsampler, "load", lambda self: pytest.fail("weights were read"))
+    monkeypatch.setattr(world, "load_autoencoder", lambda _: pytest.fail("weights were read"))
 
 
 WRONG = {
@@ -190,6 +206,7 @@ def test_wrong_kinds_and_records_without_times(model, weights):
         ({"scale": 16}, "--scale 16:"),
         ({"method": "cubic"}, "no method `cubic`"),
         ({"method": "bilinear", "num_inference_steps": 5}, "--steps 5: --method bilinear has no"),
+        ({"method": "bicubic", "num_inference_steps": 5}, "--steps 5: --method bicubic has no"),
         ({"method": "bilinear", "noise_level": 0.0}, "--noise-level 0: --method bilinear has no"),
         ({"noise_level": 0.6}, "--noise-level 0.6: `tiny` was trained on 0 to 0.5"),
         ({"noise_level": -0.1}, "--noise-level -0.1:"),

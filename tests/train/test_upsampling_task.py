@@ -12,6 +12,7 @@ from vidgen.errors import UsageError
 from vidgen.io.record import Record
 from vidgen.stages.base import Compute
 from vidgen.stages.upsample import Choices, upsample
+from vidgen.systems import upsampling
 from vidgen.systems.base import Geometry, ModelFolder
 from vidgen.systems.upsampling import Upsampler
 from vidgen.train.recipe import Optim, Recipe
@@ -37,11 +38,16 @@ def task(vae: Path, *, model: dict | None = None, loss: dict | None = None, **da
 
 
 def counted(made: UpsamplingTask) -> UpsamplingTask:
-    """With latents that say whose they are: scene + 0.1 · frames a second + 1000 · height."""
+    """With latents that say whose they are: scene + 0.1 · frames a second + 1000 · height; what is
+    told as if of that height, in the size of what is made."""
     clips = torch.arange(float(made.data.num)).view(-1, 1, 1, 1, 1)
     made.latents = {
         ((h, w), fps): (clips + 0.1 * fps + 1000 * h).expand(-1, 4, 3, h // 8, w // 8)
         for h, w in made.data.sizes for fps in made.data.fps
+    }  # fmt: skip
+    made.told = {
+        (size, fps): made.latents[size, fps][..., :1, :1].expand_as(made.latents[large, fps])
+        for size, large in made.pairs for fps in made.data.fps
     }  # fmt: skip
     return made
 
@@ -62,10 +68,10 @@ def test_a_batch_is_scenes_at_two_sizes_and_both_spacings(tiny_model):
     heights, skips, scenes = set(), set(), set()
     for step in range(30):
         batch = made.batch(step, 0, 1)
-        small, large = (batch[k][:, 0, 0, 0, 0] for k in ("small", "large"))
+        small, large = (batch[k][:, 0, 0, 0, 0] for k in ("enlarged", "large"))
         low, high = (int(x[0] // 1000) for x in (small, large))
-        assert batch["small"].shape[3] * 8 == low and batch["large"].shape[3] * 8 == high
-        assert high == 2 * low
+        assert batch["enlarged"].shape == batch["large"].shape and high == 2 * low
+        assert batch["large"].shape[3] * 8 == high
         same = small % 1000, large % 1000  # scene and rate
         torch.testing.assert_close(*same, rtol=0, atol=0.01)
         for row, skip in zip(small % 1000, batch["skip"], strict=True):
@@ -98,6 +104,10 @@ def test_every_size_and_rate_is_rendered_of_the_same_scenes(tiny_model, tmp_path
         assert torch.equal(latents, true.to(torch.bfloat16))
         # So called by the keyframes' task, too: what it has rendered isn't rendered again.
         assert cache_folder(tmp_path, space, geometry, torch.float32).is_dir()
+    assert made.told.keys() == {((16, 32), fps) for fps in (2.0, 8.0)}
+    for key, told in made.told.items():
+        true = upsampling.enlarged(made.latents[key].float(), modules["vae"])[:16]
+        torch.testing.assert_close(told.float(), true, rtol=0.01, atol=0.01)
     assert len(made.latents) == 4 and folder.geometry.fps == 2.0
     assert made.skips.tolist() == [12, 12, 3, 3]
     assert made.truth.shape == (4, 3, 32, 64, 3)
@@ -108,11 +118,11 @@ def test_every_size_and_rate_is_rendered_of_the_same_scenes(tiny_model, tmp_path
 
 
 @pytest.mark.parametrize("prediction", ["x0", "flow", "v"])
-def test_the_small_latents_are_told_enlarged_and_noised_as_much_as_is_said(tiny_model, prediction):
+def test_the_enlarged_latents_are_told_noised_as_much_as_is_said(tiny_model, prediction):
     made = task(tiny_model, loss={"noise_level": 0.4, "prediction": prediction})
     network = Network()
-    small, large = torch.ones(64, 4, 3, 2, 4), torch.full((64, 4, 3, 4, 8), 7.0)
-    batch = {"small": small, "large": large, "skip": torch.arange(64) % 12 + 1}
+    enlarged, large = torch.ones(64, 4, 3, 4, 8), torch.full((64, 4, 3, 4, 8), 7.0)
+    batch = {"enlarged": enlarged, "large": large, "skip": torch.arange(64) % 12 + 1}
     loss, _ = made.loss({"upsampler": network}, batch, torch.Generator().manual_seed(0))
     assert loss.ndim == 0 and loss.isfinite()
     told, p = network.x[:, 4:], network.told["noise_level"]
@@ -139,23 +149,23 @@ def prepared(tiny_model, tmp_path_factory):
 
 
 class Answer(nn.Module):
-    """A network that answers with what it is told, or with what it should."""
+    """A network whose x0 is always this, or whose output is where it is none."""
 
-    def __init__(self, right: Tensor | None = None) -> None:
+    def __init__(self, x0: Tensor, *, adds: bool = True) -> None:
         super().__init__()
-        self.right = right
+        self.right, self.adds = x0, adds
 
     def forward(self, x: Tensor, t: Tensor, **told) -> Tensor:
-        return x[:, 4:] if self.right is None else self.right
+        return self.right - x[:, 4:] if self.adds else self.right
 
 
-def test_a_network_that_adds_nothing_is_bilinear_enlargement(prepared):
+def test_a_new_network_is_bicubic_enlargement(prepared):
     made, modules = prepared
-    modules = {**modules, "upsampler": Answer()}
     scores = made.evaluate(modules, 0)
     names = {f"psnr{way}" for way in ("", "_bilinear", "_bicubic", "_autoencoder")}
     assert names <= scores.keys() and "val_loss" in scores
-    assert scores["psnr"] == pytest.approx(scores["psnr_bilinear"], abs=1e-3)
+    assert scores["psnr"] == pytest.approx(scores["psnr_bicubic"], abs=1e-3)
+    assert scores["psnr"] != pytest.approx(scores["psnr_bilinear"], abs=1e-3)
     assert made.evaluate(modules, 0) == scores
 
 
@@ -171,12 +181,12 @@ def test_the_velocity_error_is_that_of_x0_over_the_noise(prepared, prediction):
     """Whatever the network predicts: here always zeros, of which flow makes the estimate z."""
     made, modules = prepared
     other = task(made.vae_folder.path, loss={"noise_level": 1e-6, "prediction": prediction})
-    other.small, other.large, other.truth, other.skips = (
-        made.small, made.large, made.truth, made.skips
-    )  # fmt: skip
+    for name in ("small", "enlarged", "large", "truth", "skips"):
+        setattr(other, name, getattr(made, name))
     level = []
     other._level = lambda b, draw: level.append(made._level(b, draw)) or level[-1]
-    scores = other.evaluate({**modules, "upsampler": Answer(torch.zeros_like(made.large))}, 0)
+    answer = Answer(torch.zeros_like(made.large), adds=prediction == "x0")
+    scores = other.evaluate({**modules, "upsampler": answer}, 0)
     torch.manual_seed(0)
     x0, eps = made.large, torch.randn_like(made.large)
     t = level[0].t.view(-1, 1, 1, 1, 1)
@@ -198,7 +208,7 @@ def test_what_is_exported_is_what_the_stage_samples(tiny_model, tmp_path):
     made.export(made.build(), tmp_path / "model")
     model = ModelFolder.find(str(tmp_path / "model"))
     own = Upsampler.of(model).settings
-    assert (own.prediction, own.noise_level, own.max_noise_level) == ("flow", 0.05, 0.3)
+    assert (own.prediction, own.noise_level, own.max_noise_level) == ("flow", 0.01, 0.3)
     assert (own.fps, own.max_skip, own.num_inference_steps) == (24.0, 12, 4)
     assert model.latent_space == ModelFolder(tiny_model).latent_space
     record = Record.make(

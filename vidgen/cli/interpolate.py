@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from vidgen.cli.console import Console
+from vidgen.cli.latents import Asked, run_latents
 from vidgen.cli.options import DryRun, Inputs, Model, RecordOutput, Running, Steps, option
 from vidgen.cli.page import Page
 
@@ -83,32 +84,18 @@ def interpolate(
     model: Model = None,
     dry_run: DryRun = False,
 ) -> None:
-    from vidgen.cli.runner import Kind, check_names, headers_of, open_inputs, print_text, run_stage
-    from vidgen.systems.base import ModelFolder
+    components = {"grouped": "interpolation", "masked": "interpolation_masked"}
+    component = components.get(method)  # blending needs none
 
-    takes = Kind("latents", "vidgen sample-keyframes")
-    folder = None if method == "linear" else ModelFolder.find(model)
-    if folder is not None:
-        folder.component("interpolation" if method == "grouped" else "interpolation_masked")
-
-    def make():
+    def chosen():
         from vidgen.stages import interpolate as stage
 
-        choices = stage.Choices(passes, method, steps, guidance_scale)
-        choices.check()
-        compute = running.compute(preload=not inputs)
-        compute.check()
-        check_names(out, (r.id for r in headers_of(inputs)))
-        return lambda records: stage.interpolate(
-            records, folder, choices, compute=compute, notify=console
-        )
+        return stage.Choices(passes, method, steps, guidance_scale), stage.interpolate
 
-    if dry_run:
+    def planned():
         from vidgen.stages import plan
-        from vidgen.stages.interpolate import Choices
 
-        choices = Choices(passes, method, steps, guidance_scale)
-        records = open_inputs(inputs, takes=takes)
-        print_text(plan.interpolating(folder, running.compute(), records, choices))
-        return
-    run_stage(make, inputs, out, console, takes=takes)
+        return plan.interpolating
+
+    asked = Asked(out, running, console, inputs, model, dry_run)
+    run_latents(asked, component, chosen, planned)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from vidgen.cli.console import Console
+from vidgen.cli.latents import Asked, run_latents
 from vidgen.cli.options import DryRun, Inputs, Model, RecordOutput, Running, Steps, option
 from vidgen.cli.page import Page
 
@@ -16,15 +17,16 @@ Makes latents whose sides are twice as long, in the space of those that came in:
 become 80 by 128. --scale 4 and --scale 8 do the same again with what came out. Times, rate and text
 stay as they are.
 
-A network paints the details, from noise, told the small latents with some noise on them. More of it
-(--noise-level) hides more of what is wrong with them, and leaves more to the network's fancy. All
-frames of a clip go through at once, since details must stay on their things. The network knows
-nothing of the text.
+The small latents are decoded, their frames enlarged bicubically, and encoded again. A network then
+adds the details: it is told these latents with some noise on them (--noise-level), and more noise
+hides more of what is wrong with them, and leaves more to the network's fancy. All frames of a clip
+go through it at once, since details must stay on their things. It knows nothing of the text.
 
---method bilinear enlarges latents without a network or a model. It is what to compare with.
+--method bicubic enlarges the frames and leaves it at that. It is what to compare with. --method
+bilinear stretches the latents themselves, which needs no model and makes worse pictures.
 
 A clip that would not fit into memory is refused before any work is done; --dry-run tells how much
-it takes. The component of the model is upsampler.""",
+it takes. The components of the model are vae and upsampler.""",
     reads="latents records from IN",
     writes="latents records to -o",
     examples=[
@@ -33,7 +35,7 @@ it takes. The component of the model is upsampler.""",
         ("vidgen sample-keyframes ball.text.safetensors | vidgen upsample --scale 4"
          " | vidgen decode -o ball.mp4",
          "in a pipe: 40x64 to 160x256 pixels"),
-        ("vidgen upsample ball.latents.safetensors --method bilinear -o blurred.safetensors",
+        ("vidgen upsample ball.latents.safetensors --method bicubic -o blurred.safetensors",
          "to compare with"),
         ("vidgen upsample --dry-run ball.latents.safetensors", "shapes, FLOPs, memory, time"),
     ],
@@ -60,9 +62,10 @@ Scale = Annotated[
            help="how many times longer the sides become: 2, 4 or 8"),
 ]  # fmt: skip
 Method = Annotated[
-    Literal["diffusion", "bilinear"],
+    Literal["diffusion", "bicubic", "bilinear"],
     option("--method", metavar="NAME",
-           help="diffusion (a network paints details) or bilinear (no network)"),
+           help="diffusion (a network paints details), bicubic (frames are enlarged) or bilinear"
+           " (latents are)"),
 ]  # fmt: skip
 NoiseLevel = Annotated[
     float | None,
@@ -83,32 +86,17 @@ def upsample(
     model: Model = None,
     dry_run: DryRun = False,
 ) -> None:
-    from vidgen.cli.runner import Kind, check_names, headers_of, open_inputs, print_text, run_stage
-    from vidgen.systems.base import ModelFolder
+    component = {"diffusion": "upsampler", "bicubic": "vae"}.get(method)  # stretching needs none
 
-    takes = Kind("latents", "vidgen sample-keyframes")
-    folder = None if method == "bilinear" else ModelFolder.find(model)
-    if folder is not None:
-        folder.component("upsampler")
-
-    def make():
+    def chosen():
         from vidgen.stages import upsample as stage
 
-        choices = stage.Choices(scale, method, steps, noise_level)
-        choices.check()
-        compute = running.compute(preload=not inputs)
-        compute.check()
-        check_names(out, (r.id for r in headers_of(inputs)))
-        return lambda records: stage.upsample(
-            records, folder, choices, compute=compute, notify=console
-        )
+        return stage.Choices(scale, method, steps, noise_level), stage.upsample
 
-    if dry_run:
+    def planned():
         from vidgen.stages import plan
-        from vidgen.stages.upsample import Choices
 
-        choices = Choices(scale, method, steps, noise_level)
-        records = open_inputs(inputs, takes=takes)
-        print_text(plan.enlarging(folder, running.compute(), records, choices))
-        return
-    run_stage(make, inputs, out, console, takes=takes)
+        return plan.enlarging
+
+    asked = Asked(out, running, console, inputs, model, dry_run)
+    run_latents(asked, component, chosen, planned)

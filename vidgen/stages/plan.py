@@ -146,44 +146,47 @@ def enlarging(
 ) -> str:
     """Of upsample, for these latents records."""
     method = upsample.method_of(folder, choices)
+    vae = None if method.vae is None else _meta(method.vae.get)
     network = None if method.network is None else _meta(method.network.load)
+    solver = "" if method.network is None else method.network.settings.solver
+    calls = method.steps * EVALUATIONS.get(solver, 1)
     made, flops, needed = [], 0.0, 0
     for record in records:
-        shape = upsample.checked_record(record, folder)["latents"].shape
+        shape = upsample.checked_record(record, method)["latents"].shape
         needed = max(needed, upsample.memory_bytes(shape, method, compute, compute.batch_size))
         c, t, h, w = shape
         for _ in range(choices.passes):
+            if vae is not None:
+                frame = torch.empty(1, c, 1, h, w, device="meta")
+                flops += t * _flops(upsampling.enlarged, frame, vae)
             h, w = (upsampling.FACTOR * side for side in (h, w))
             if network is not None:
-                flops += _flops_of_enlarging(network, (c, t, h, w))
+                flops += calls * _flops_of_enlarging(network, (c, t, h, w))
         made.append(f"[{c}, {t}, {h}, {w}] float32")
     rows = {"records": str(len(made)), "latents": ", ".join(dict.fromkeys(made))}
     free = memory.free_bytes(compute.torch_device())
     there = {} if free is None else {"free": human_bytes(free)}
-    if network is None or method.network is None or folder is None:
+    if vae is None or folder is None:
         rows |= {"memory": f"about {human_bytes(needed)}"}
         return _table("upsample", {"method": choices.method, **rows, **there})
-    solver = method.network.settings.solver
-    calls = method.steps * EVALUATIONS.get(solver, 1)
-    weights = upsampling.weights(method.network.config) * compute.torch_dtype().itemsize
-    return _table(
-        "upsample",
-        {
-            "model": f"{folder.name}/{upsampling.COMPONENT} ({_count(network)} parameters)",
-            **rows,
-            "sampler": f"{solver}, {method.steps} steps, noise level {method.noise_level:g}:"
-            f" {calls} network calls a pass",
-            **_costs(network, flops * calls, needed - weights, compute),
-            **there,
-        },
-    )
+    parts = nn.ModuleList([vae])
+    words = {"method": choices.method, "model": f"{folder.name}/vae ({_count(vae)} parameters)"}
+    if network is not None:
+        parts.append(network)
+        words = {"model": f"{folder.name}/{upsampling.COMPONENT} ({_count(network)} parameters)"}
+        rows["sampler"] = (
+            f"{solver}, {method.steps} steps, noise level"
+            f" {method.noise_level:g}: {calls} network calls a pass"
+        )
+    live = needed - sum(p.numel() for p in parts.parameters()) * compute.torch_dtype().itemsize
+    return _table("upsample", words | rows | _costs(parts, flops, live, compute) | there)
 
 
 def _flops_of_enlarging(network: UNet, shape: tuple[int, ...]) -> int:
     """Of one call of an upsampler that makes latents `c t h w`."""
     z, one = torch.empty(1, *shape, device="meta"), torch.empty(1, device="meta")
     told = upsampling.cond(network.config, z, z, one, one.long(), 1.0)
-    return _flops(upsampling.raw(network), z, one, told)
+    return _flops(upsampling.raw(network, "x0"), z, one, told)
 
 
 def decoding(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 import torch
@@ -13,17 +12,15 @@ from torch import Tensor
 
 from vidgen.diffusion.noise import Noise
 from vidgen.errors import InputError, UsageError
-from vidgen.io import log
 from vidgen.io.record import Record, human_bytes
-from vidgen.nn import attention
-from vidgen.nn.unet import UNet
+from vidgen.nn.autoencoder import AutoencoderConfig, VideoAutoencoder
+from vidgen.stages import latents
 from vidgen.stages.base import (
     FLOATS,
     Compute,
     Loading,
     Notify,
     Silent,
-    batched,
     require_kind,
     require_tensor,
     require_whole,
@@ -31,18 +28,20 @@ from vidgen.stages.base import (
 from vidgen.stages.decode import require_space
 from vidgen.stages.memory import require_memory
 from vidgen.stages.sample_keyframes import own_seed
-from vidgen.systems import upsampling
+from vidgen.systems import upsampling, world
 from vidgen.systems.base import ModelFolder
+from vidgen.systems.load import sizes
 from vidgen.systems.upsampling import Upsampler
 
 STAGE = "upsample"
-BILINEAR = "bilinear"  # the method that needs no network
-METHODS = ("diffusion", BILINEAR)
+BICUBIC = "bicubic"  # what the network is told, as it is
+BILINEAR = "bilinear"  # the one method that needs no model
+METHODS = ("diffusion", BICUBIC, BILINEAR)
 PASSES = {2: 1, 4: 2, 8: 3}  # scale → how often the sides are doubled
 
 
 @dataclass(frozen=True)
-class Choices:
+class Choices(latents.Choices):
     """What the user may set; None means the model's own default."""
 
     scale: float = 2  # of PASSES
@@ -50,56 +49,48 @@ class Choices:
     num_inference_steps: int | None = None
     noise_level: float | None = None
 
+    METHODS = METHODS
+    FORMULAS = dict.fromkeys((BICUBIC, BILINEAR), "has no network to sample from")
+
     @property
     def passes(self) -> int:
         return PASSES[int(self.scale)]
 
     def check(self) -> None:
-        """UsageError for what can't be, and for settings that the method has no use for."""
         if self.scale not in PASSES:
             raise UsageError(
                 f"--scale {self.scale:g}: sides are doubled, once or several times",
                 next=f"one of: {', '.join(map(str, PASSES))}",
             )
-        if self.method not in METHODS:
-            raise UsageError(f"no method `{self.method}`", next=f"one of: {', '.join(METHODS)}")
-        for flag, value in self._sampling().items():
-            if self.method == BILINEAR and value is not None:
-                raise UsageError(
-                    f"{flag} {value:g}: --method {BILINEAR} has no network to sample from",
-                    next=f"leave {flag} out",
-                )
+        super().check()
 
-    def argv(self) -> list[str]:
-        """These choices as canonical flags, for the log."""
-        default = Choices()
-        flags: dict[str, Any] = {
-            "--method": None if self.method == default.method else self.method,
-            "--scale": None if self.scale == default.scale else f"{self.scale:g}",
-            **self._sampling(),
-        }
-        return [x for k, v in sorted(flags.items()) if v is not None for x in (k, str(v))]
+    def shaping(self) -> dict[str, Any]:
+        return {"--scale": None if self.scale == 2 else f"{self.scale:g}"}
 
-    def _sampling(self) -> dict[str, float | None]:
-        return {"--noise-level": self.noise_level, "--steps": self.num_inference_steps}
+    def sampling(self) -> dict[str, Any]:
+        return {"--noise-level": self.noise_level, **super().sampling()}
 
 
 @dataclass(frozen=True)
-class Method:
-    """How a clip becomes larger; without a network each frame is enlarged bilinearly."""
+class Method(latents.Method[Upsampler]):
+    """How a clip becomes larger: its frames, or without a model its latents, are enlarged; a
+    network then adds to that."""
 
     choices: Choices
-    network: Upsampler | None
-    loading: Loading | None
-    steps: int = 0
     noise_level: float = 0.0
+    folder: ModelFolder | None = None  # whose autoencoder frames go through
+    vae: Loading | None = None
+
+    @property
+    def computes(self) -> bool:
+        return self.folder is not None
 
     def described(self) -> dict[str, Any]:
-        """The log's words for it."""
-        words: dict[str, Any] = {"method": self.choices.method}
+        words = super().described()
         if self.network is not None:
-            words |= {"model": self.network.identity, "steps": self.steps,
-                      "noise_level": self.noise_level}  # fmt: skip
+            words["noise_level"] = self.noise_level
+        elif self.folder is not None:
+            words["model"] = self.folder.identity("vae")
         return words
 
 
@@ -114,28 +105,29 @@ def upsample(
     """Latents records `C T h w` → the same with `latents` `C T 2h 2w` (float32) after each pass,
     and attributes `height` and `width` to match. All else stays.
 
-    `folder` may be None for the method `bilinear`. The noise of a sample depends on its seed, on
-    the id of what it was sampled from, and on the size that the pass begins with: two passes are
-    the same as one after the other in a pipe.
+    `folder` may be None for the method `bilinear`; `bicubic` needs its autoencoder alone. The noise
+    of a sample depends on its seed, on the id of what it was sampled from, and on the size that the
+    pass begins with: two passes are the same as one after the other in a pipe.
 
     Raises InputError for latents of another autoencoder and OutOfMemory for a clip too large,
     both before any weights are read.
     """
     method = method_of(folder, choices, compute)
-    checked = (checked_record(record, folder if method.network else None) for record in records)
-    for batch in batched(checked, compute.batch_size):
-        for _, alike in groupby(batch, key=lambda record: record["latents"].shape):
-            clips = list(alike)
-            _require_memory(clips, method, compute)
-            yield from _upsample(clips, method, compute, notify)
+    checked = (checked_record(record, method) for record in records)
+    for clips in latents.alike(checked, compute.batch_size):
+        _require_memory(clips, method, compute)
+        yield from _upsample(clips, method, compute, notify)
 
 
 def method_of(folder: ModelFolder | None, choices: Choices, compute: Compute = Compute()) -> Method:
     choices.check()
     if choices.method == BILINEAR:
-        return Method(choices, None, None)
+        return Method(choices)
     if folder is None:
         raise UsageError(f"--method {choices.method} needs a model")
+    vae = Loading(lambda: world.load_autoencoder(folder), now=compute.preload)
+    if choices.method == BICUBIC:
+        return Method(choices, folder=folder, vae=vae)
     network = Upsampler.of(folder)
     own, level = network.settings, choices.noise_level
     if level is not None and not 0 <= level <= own.max_noise_level:
@@ -146,31 +138,25 @@ def method_of(folder: ModelFolder | None, choices: Choices, compute: Compute = C
     return Method(
         choices,
         network,
-        Loading(lambda: _load(network, compute), now=compute.preload),
+        latents.loading(network, compute),
         choices.num_inference_steps or own.num_inference_steps,
         own.noise_level if level is None else level,
+        folder,
+        vae,
     )
 
 
-def _load(network: Upsampler, compute: Compute) -> UNet:
-    loaded = network.load()
-    if compute.compile:
-        for block in loaded.blocks:
-            block.compile()
-    return loaded
-
-
-def checked_record(record: Record, folder: ModelFolder | None) -> Record:
-    """The record, if its latents can be enlarged, and are those of the folder's autoencoder."""
+def checked_record(record: Record, method: Method) -> Record:
+    """The record, if its latents can be enlarged, and are those of the model's autoencoder."""
     require_kind(record, "latents", made_by="vidgen sample-keyframes")
     channels = None
-    if folder is not None:
-        require_space(record, folder, verb="upsamples")
-        channels = folder.size("vae", "channels")
+    if method.folder is not None:
+        require_space(record, method.folder, verb="upsamples")
+        channels = method.folder.size("vae", "channels")
     require_tensor(record, "latents", FLOATS, channels, None, None, None)
     for side in ("height", "width"):
         require_whole(record, side)
-    if folder is not None:
+    if method.network is not None:
         require_tensor(record, "times", ("F64",), record["latents"].shape[1])
         seconds = spacing(record)
         if seconds is not None and not 0 < seconds < math.inf:
@@ -193,13 +179,14 @@ def memory_bytes(shape: tuple[int, ...], method: Method, compute: Compute, count
     """About what the last pass takes for `count` clips of this shape, `c t h w`."""
     c, t, h, w = shape
     scale = int(method.choices.scale)
-    if method.network is None:
-        return 3 * 4 * count * c * t * h * w * scale**2  # what it is made of, a copy, the result
-    return upsampling.memory_bytes(
-        method.network.config,
-        (count, c, t, h * scale, w * scale),
-        compute.torch_dtype().itemsize,
-    )
+    large, item = (count, c, t, h * scale, w * scale), compute.torch_dtype().itemsize
+    if method.folder is None:
+        return 3 * 4 * math.prod(large)  # what it is made of, a copy, the result
+    config = sizes(VideoAutoencoder, AutoencoderConfig, method.folder, "vae")
+    needed = upsampling.pixel_bytes(config, large, item)
+    if method.network is not None:
+        needed = max(needed, upsampling.memory_bytes(method.network.config, large, item))
+    return needed + upsampling.weights(config) * item
 
 
 def _require_memory(records: list[Record], method: Method, compute: Compute) -> None:
@@ -215,29 +202,36 @@ def _require_memory(records: list[Record], method: Method, compute: Compute) -> 
     )
 
 
+@torch.no_grad()
 def _upsample(
     records: list[Record], method: Method, compute: Compute, notify: Notify
 ) -> Iterator[Record]:
     """Records whose latents have one shape."""
-    latents = torch.stack([r.torch("latents").float() for r in records])
+    made = torch.stack([r.torch("latents").float() for r in records])
     skips = [_skip(r, method.network, notify) for r in records]
     used: set[str] = set()
     for _ in range(method.choices.passes):
+        if method.vae is None:
+            made = upsampling.stretched(made)
+            continue
+        vae = method.vae.get().to(device=compute.torch_device(), dtype=compute.torch_dtype())
+        small, made = made, upsampling.enlarged(made, vae)
         if method.network is None:
-            latents = upsampling.enlarged(latents)
+            made = made.cpu()
         else:
-            latents, kernels = _sample(records, latents, skips, method, compute, notify)
+            size = f"{small.shape[3]}x{small.shape[4]}"
+            made, kernels = _sample(records, made, size, skips, method, compute, notify)
             used |= kernels
 
-    for record, clip, skip in zip(records, latents, skips, strict=True):
+    for record, clip, skip in zip(records, made, skips, strict=True):
         scale = int(method.choices.scale)
-        made = record.replace(
+        after = record.replace(
             tensors={"latents": clip},
             attrs={side: record.attrs[side] * scale for side in ("height", "width")},
-            entry=_entry(record, method, skip, used, compute),
+            entry=latents.entry(STAGE, record, method, used, compute, skip=skip),
         )
-        made.check_values()  # here too: in one process nobody writes latents
-        yield made
+        after.check_values()  # here too: in one process nobody writes latents
+        yield after
 
 
 def _skip(record: Record, network: Upsampler | None, notify: Notify) -> int | None:
@@ -245,70 +239,33 @@ def _skip(record: Record, network: Upsampler | None, notify: Notify) -> int | No
     none like it. A single latent is told as one of keyframes far apart."""
     if network is None:
         return None
-    settings, seconds = network.settings, spacing(record)
+    seconds = spacing(record)
     if seconds is None:
-        return settings.max_skip
-    skip = settings.skip(seconds)
-    if abs(skip - seconds * settings.fps) > 0.5:
-        notify.warn(
-            f"`{record.id}`: {seconds:.4g} s from frame to frame is outside of what"
-            f" `{network.folder.name}` was trained on,"
-            f" {1 / settings.fps:.4g} to {settings.max_skip / settings.fps:.4g} s;"
-            f" it is told {skip / settings.fps:.4g} s"
-        )
-    return skip
+        return network.settings.max_skip
+    return latents.told_skip(record, seconds, network, notify)
 
 
-@torch.no_grad()
 def _sample(
     records: list[Record],
-    latents: Tensor,
+    large: Tensor,
+    size: str,
     skips: list[int | None],
     method: Method,
     compute: Compute,
     notify: Notify,
 ) -> tuple[Tensor, set[str]]:
-    """latents `b c t h w` → `b c t 2h 2w`, and the attention kernels that were used."""
+    """Enlarged latents `b c t h w` → the network's own, and the attention kernels that were used.
+    `size`: what they were enlarged from, for the noise."""
     system, device = method.network, compute.torch_device()
-    assert system is not None and method.loading is not None
-    network: UNet = method.loading.get().to(device=device, dtype=compute.torch_dtype())
-    levels, large = system.levels(method.steps), upsampling.enlarged(latents)
-    size = f"{latents.shape[3]}x{latents.shape[4]}"
-    samples = [_source(r) for r in records]
-    noise = Noise(samples, stage=f"{STAGE} {size}")
-    told = Noise(samples, stage=f"{STAGE}-told {size}")
+    assert system is not None
+    network = latents.placed(method, compute)
+    sources = [latents.source(r) for r in records]
+    noise, told = (Noise(sources, stage=f"{name} {size}") for name in (STAGE, f"{STAGE}-told"))
+    shape = tuple(large.shape[1:])
     cond = upsampling.cond(
-        network.config, large.to(device), told.initial(large.shape[1:]).to(device),
+        network.config, large, told.initial(shape).to(device),
         torch.full((len(records),), method.noise_level, device=device),
         torch.tensor(skips, device=device), system.settings.fps,
     )  # fmt: skip
-    z = noise.initial(large.shape[1:]).to(device) * levels[0].sigma
-    with attention.kernel(compute.attention) as used:
-        for step in system.solver()(system.denoiser(network), z, levels, cond, noise):
-            z = step.z
-            notify.step(step.i + 1, len(levels) - 1, "step")
-    return z.float().cpu(), set(used)
-
-
-def _source(record: Record) -> tuple[int, str]:
-    """The seed, and the id of what it was sampled from: with several seeds that has no -s."""
-    source = record.attrs.get("source")
-    return own_seed(record) or 0, source if isinstance(source, str) else record.id
-
-
-def _entry(
-    record: Record, method: Method, skip: int | None, used: set[str], compute: Compute
-) -> dict[str, Any]:
-    """What this stage says of itself in the log."""
-    sampled = method.network is not None
-    return log.new_entry(
-        STAGE,
-        argv=[STAGE, *method.choices.argv()],
-        seed=_source(record)[0] if sampled else None,
-        attention="+".join(sorted(used)) or None,
-        compiled=True if compute.compile and sampled else None,
-        skip=skip,
-        inputs=[record.digest],
-        **method.described(),
-        **(compute.described() if sampled else {}),
-    )
+    denoise = system.denoiser(network)
+    return latents.sampled(method, denoise, noise, shape, cond, compute, notify)

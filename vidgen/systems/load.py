@@ -27,8 +27,9 @@ def filled(network: type, config: type, folder: ModelFolder, component: str):
     """Build on the meta device and let the weights be the memory map of the file. InputError for a
     config that builds no network, or another one than that of the weights."""
     path = folder.path / component
+    made: Any = sizes(network, config, folder, component)
     with torch.device("meta"):
-        module = _built(network, lambda: network(_config(config, folder, component)), path)
+        module = _built(network, lambda: network(made), path)
     state: dict[str, Tensor] = {}
     for file in folder.weight_files(component):
         state.update(weights.load_safetensors(file))
@@ -43,13 +44,14 @@ def filled(network: type, config: type, folder: ModelFolder, component: str):
     return module.eval().requires_grad_(False)
 
 
-def _config(kind: type[T], folder: ModelFolder, component: str) -> T:
-    """A dataclass of sizes, out of the component's config; keys that it doesn't have don't
-    count."""
-    return kind(**{
+def sizes(network: type, kind: type[T], folder: ModelFolder, component: str) -> T:
+    """The dataclass of the network's sizes, out of the component's config; keys that it doesn't
+    have don't count. InputError for sizes that make no network."""
+    known = {
         k: v for k, v in folder.config(component).items()
         if k in kind.__dataclass_fields__  # type: ignore[attr-defined]
-    })  # fmt: skip
+    }  # fmt: skip
+    return _built(network, lambda: kind(**known), folder.path / component)
 
 
 def _built(network: type, build: Callable[[], T], path: Path) -> T:
@@ -81,7 +83,7 @@ class ClipNetwork:
         `channels` than its latents want, or that makes no sense."""
         path = folder.path / component
         sample = folder.sample(component, settings)
-        config = _built(UNet, lambda: _config(UNetConfig, folder, component), path)
+        config = sizes(UNet, UNetConfig, folder, component)
         for key, wanted in zip(("in_channels", "out_channels"), channels, strict=True):
             own = folder.size(component, key)
             if own != wanted:

@@ -46,31 +46,45 @@ def cached_latents(
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Latents of the training scenes 0 … num−1 → `num c t h w` in bfloat16, on the CPU; `dtype`
-    is the encoder's while it makes them. All processes of `world` call this, with a `folder` that
-    all of them see: each makes its part of the shards."""
+    is the encoder's while it makes them."""
+
+    def make(seeds: range) -> Tensor:
+        return encode_scenes(seeds, vae, level, geometry, world.device, dtype)
+
+    return cached(folder, level, num, make, world=world, say=say)
+
+
+def cached(
+    folder: Path,
+    name: str,
+    num: int,
+    make: Callable[[range], Tensor],
+    *,
+    world: World,
+    say: Callable[[str], None],
+) -> Tensor:
+    """What `make` makes of the training scenes 0 … num−1, some at a time, in bfloat16, on the CPU.
+    It is asked for whole shards, so for more scenes where `num` is no multiple of SHARD. All
+    processes of `world` call this, with a `folder` that all of them see: each makes its part of
+    the shards, which are called `name`."""
 
     def path(first: int) -> Path:
-        return folder / f"{level}-{first:08d}.safetensors"
+        return folder / f"{name}-{first:08d}.safetensors"
 
-    def make(first: int) -> None:
+    def write(first: int) -> None:
         seeds = range(first, first + SHARD)
-        latents = torch.cat(
-            [
-                encode_scenes(seeds[i : i + CHUNK], vae, level, geometry, world.device, dtype)
-                for i in range(0, SHARD, CHUNK)
-            ]
-        )
+        latents = torch.cat([make(seeds[i : i + CHUNK]) for i in range(0, SHARD, CHUNK)])
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_write(path(first), force=True) as f:
             f.write(save({"latents": latents.to(torch.bfloat16).contiguous()}))
-        say(f"rendered and encoded {first + SHARD} of {num} clips")
+        say(f"{name}: made {first + SHARD} of {num} clips")
 
     firsts = range(0, num, SHARD)
     mine = [first for first in firsts[world.rank :: world.size] if not path(first).is_file()]
     # They meet after every shard, so that nobody waits longer than the processes' time limit.
     while world.agree(len(mine))[0]:
         if mine:
-            make(mine.pop(0))
+            write(mine.pop(0))
     return torch.cat([load_file(path(first))["latents"] for first in firsts])[:num]
 
 

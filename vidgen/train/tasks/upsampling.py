@@ -1,9 +1,10 @@
 """Train the latent upsampler: the same clips of the world at one size and at twice that size.
 
-Every scene is rendered at each size and at each rate, and encoded once. The rates are how the
+Every scene is rendered at each size and at each rate, and encoded once; what the network is told of
+it, the latents of enlarged frames, is made once, too. The rates are how the
 temporal convolutions come to see both spacings that they will meet: keyframes, as they were
 sampled, and frames near each other, as interpolation leaves them. A batch mixes the rates, and each
-clip's spacing is told. The small latents get a random amount of noise, and that is told, too.
+clip's spacing is told. What is told gets a random amount of noise, and that is told, too.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
@@ -31,11 +31,11 @@ from vidgen.nn.pixels import to_uint8
 from vidgen.nn.unet import UNet, UNetConfig
 from vidgen.systems import save, upsampling, world
 from vidgen.systems.base import Geometry, ModelFolder
-from vidgen.systems.upsampling import COMPONENT, FACTOR, Settings, enlarged
+from vidgen.systems.upsampling import COMPONENT, FACTOR, Settings
 from vidgen.train.distributed import World
 from vidgen.train.recipe import section
 from vidgen.train.task import Modules, Task, generator, share
-from vidgen.train.tasks.latents import cache_folder, cached_latents, encode_scenes
+from vidgen.train.tasks.latents import SHARD, cache_folder, cached, cached_latents, encode_scenes
 from vidgen.train.tasks.pixels import clip_scores
 from vidgen.world.render import render
 from vidgen.world.scene import VALIDATION_SEEDS, sample_scene
@@ -59,12 +59,12 @@ class Data:
 @dataclass(frozen=True)
 class Loss:
     """What the network's output means, the distribution of noise levels, t = sigmoid(N(mean, std)),
-    and how noisy the small latents get: evenly from none to `noise_level`."""
+    and how noisy the told latents get: evenly from none to `noise_level`."""
 
     prediction: Literal["x0", "flow", "v"] = "x0"
     t_mean: float = 0.4
     t_std: float = 1.0
-    noise_level: float = 0.5
+    noise_level: float = 0.2
 
 
 class UpsamplingTask(Task):
@@ -82,7 +82,7 @@ class UpsamplingTask(Task):
         self._check()
         self.settings = Settings(
             self.weights.prediction, "linear_flow", "dpmpp_2m", 4,
-            noise_level=min(0.05, self.weights.noise_level),
+            noise_level=min(0.01, self.weights.noise_level),
             max_noise_level=self.weights.noise_level, fps=24.0,
             max_skip=round(24 / min(self.data.fps)),
         )  # fmt: skip
@@ -126,29 +126,40 @@ class UpsamplingTask(Task):
 
     def build(self) -> dict[str, torch.nn.Module]:
         vae = world.load_autoencoder(self.vae_folder).float()
-        return {COMPONENT: UNet(self.config), "vae": vae}
+        return {COMPONENT: upsampling.start(UNet(self.config)), "vae": vae}
 
     def prepare(self, modules: Modules, say: Callable[[str], None]) -> None:
         vae, d = _vae(modules), self.data
-        dtype = getattr(torch, self.recipe.dtype)
-        self.latents = {
-            (size, fps): cached_latents(
-                cache_folder(
-                    Path(d.cache), self.vae_folder.latent_space, self._geometry(size, fps), dtype
-                ),
-                d.num, vae, level=d.level, geometry=self._geometry(size, fps), say=say,
-                dtype=dtype, world=World(self.rank, self.world, self.device),
-            )
-            for size in d.sizes for fps in d.fps
-        }  # fmt: skip
+        dtype, whole = getattr(torch, self.recipe.dtype), -(-d.num // SHARD) * SHARD
+        world = World(self.rank, self.world, self.device)
+        self.latents, self.told = {}, {}
+        for key in ((size, fps) for size in d.sizes for fps in d.fps):
+            geometry = self._geometry(*key)
+            folder = cache_folder(
+                Path(d.cache), self.vae_folder.latent_space, geometry, dtype
+            )  # fmt: skip
+            self.latents[key] = latents = cached_latents(
+                folder, whole, vae, level=d.level, geometry=geometry, world=world, say=say,
+                dtype=dtype,
+            )  # fmt: skip
+            if key[0] == d.sizes[-1]:
+                continue
+
+            def enlarge(seeds: range, latents: Tensor = latents) -> Tensor:
+                small = latents[seeds.start : seeds.stop].to(self.device).float()
+                with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
+                    return upsampling.enlarged(small, vae).cpu()
+
+            name = f"{d.level}-enlarged"
+            self.told[key] = cached(folder, name, d.num, enlarge, world=world, say=say)
         self._hold(vae)
 
     def _geometry(self, size: tuple[int, int], fps: float) -> Geometry:
         return Geometry(self.data.num_frames, *size, fps)
 
     def _hold(self, vae: VideoAutoencoder) -> None:
-        """Held-out scenes of the first pair of sizes, an equal share at each rate: latents small
-        and large, and the rendered frames `b t h w 3` of the large."""
+        """Held-out scenes of the first pair of sizes, an equal share at each rate: latents small,
+        enlarged and large, and the rendered frames `b t h w 3` of the large."""
         d, start = self.data, VALIDATION_SEEDS.start
         count = d.num_held // len(d.fps)
         parts = []
@@ -157,13 +168,17 @@ class UpsamplingTask(Task):
             small, large = (self._geometry(size, fps) for size in d.sizes[:2])
             scenes = [sample_scene(seed, level=d.level) for seed in seeds]
             true = render(scenes, times=large.times, height=large.height, width=large.width)
+            latents = encode_scenes(seeds, vae, d.level, small, self.device)
             parts.append((
-                encode_scenes(seeds, vae, d.level, small, self.device),
+                latents,
+                upsampling.enlarged(latents.to(self.device), vae).cpu(),
                 encode_scenes(seeds, vae, d.level, large, self.device),
                 true.frames,
                 torch.full((count,), self.settings.skip(1 / fps)),
             ))  # fmt: skip
-        self.small, self.large, self.truth, self.skips = map(torch.cat, zip(*parts, strict=True))
+        self.small, self.enlarged, self.large, self.truth, self.skips = map(
+            torch.cat, zip(*parts, strict=True)
+        )
 
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
         """One pair of sizes for all, any of the rates for each."""
@@ -172,30 +187,30 @@ class UpsamplingTask(Task):
         rows = torch.randint(self.data.num, (size,), generator=draw).tolist()
         rates = torch.randint(len(self.data.fps), (size,), generator=draw).tolist()
         mine = [(rows[i], self.data.fps[rates[i]]) for i in share(size, rank, world)]
-        small, large = (
-            torch.stack([self.latents[size, fps][row] for row, fps in mine]) for size in pair
+        told, large = (
+            torch.stack([cache[size, fps][row] for row, fps in mine])
+            for cache, size in zip((self.told, self.latents), pair, strict=True)
         )
         skips = torch.tensor([self.settings.skip(1 / fps) for _, fps in mine])
-        return {"small": small, "large": large, "skip": skips}
+        return {"enlarged": told, "large": large, "skip": skips}
 
     def loss(
         self, modules: Modules, batch: dict[str, Tensor], generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor | float]]:
         x0 = batch["large"].float()
         p = torch.rand(len(x0), generator=generator, device=x0.device) * self.weights.noise_level
-        cond = self.cond(batch["small"].float(), batch["skip"], p, generator)
+        cond = self.cond(batch["enlarged"].float(), batch["skip"], p, generator)
         level = self._level(len(x0), generator)
         eps = torch.randn(x0.shape, generator=generator, device=x0.device)
         raw = self._raw(modules)
         return losses.training_loss(raw, self.prediction, x0, cond, level, eps).mean(), {}
 
     def cond(
-        self, small: Tensor, skip: Tensor, noise_level: Tensor, draw: torch.Generator
+        self, enlarged: Tensor, skip: Tensor, noise_level: Tensor, draw: torch.Generator
     ) -> dict[str, Tensor]:
-        """What the network is told of clips `b c t h w`."""
-        large = enlarged(small)
-        noise = torch.randn(large.shape, generator=draw, device=large.device)
-        return upsampling.cond(self.config, large, noise, noise_level, skip, self.settings.fps)
+        """What the network is told of clips whose enlarged latents are these, `b c t h w`."""
+        noise = torch.randn(enlarged.shape, generator=draw, device=enlarged.device)
+        return upsampling.cond(self.config, enlarged, noise, noise_level, skip, self.settings.fps)
 
     def _level(self, b: int, draw: torch.Generator) -> Level:
         return losses.logit_normal_flow(
@@ -203,14 +218,14 @@ class UpsamplingTask(Task):
         )
 
     def _raw(self, modules: Modules):
-        return upsampling.raw(modules[COMPONENT])
+        return upsampling.raw(modules[COMPONENT], self.weights.prediction)
 
     @torch.no_grad()
     def evaluate(self, modules: Modules, step: int) -> dict[str, float]:
         """On held-out clips, with the same noise every time: the error of the velocity eps − x0,
         whatever the network predicts; and how the decoded frames differ from the rendered ones,
-        beside those of enlarged latents, of enlarged frames, and of the true latents, which no
-        upsampler can pass."""
+        beside those of stretched latents, of the enlarged ones that it is told, and of the true
+        latents, which no upsampler can pass."""
         draw = generator(0, "validation", device=self.device)
         x0 = self.large.to(self.device)
         cond = self._held_cond(draw)
@@ -227,8 +242,8 @@ class UpsamplingTask(Task):
 
     def _held_cond(self, draw: torch.Generator) -> dict[str, Tensor]:
         """What is told of the held-out clips, as noisy as the stage makes it."""
-        p = torch.full((len(self.small),), self.settings.noise_level, device=self.device)
-        return self.cond(self.small.to(self.device), self.skips.to(self.device), p, draw)
+        p = torch.full((len(self.skips),), self.settings.noise_level, device=self.device)
+        return self.cond(self.enlarged.to(self.device), self.skips.to(self.device), p, draw)
 
     def made(self, modules: Modules, cond: dict[str, Tensor]) -> Tensor:
         """Frames `b t h w 3` of what is sampled, as the stage does."""
@@ -243,12 +258,12 @@ class UpsamplingTask(Task):
 
     def baselines(self, modules: Modules) -> dict[str, Tensor]:
         """Held-out frames as they would be without a network, and of the true latents."""
-        vae, small = _vae(modules), self.small.to(self.device)
-        return {
-            "bilinear": decoded(vae, enlarged(small)),
-            "bicubic": decoded(vae, small, resize=FACTOR),
-            "autoencoder": decoded(vae, self.large.to(self.device)),
+        ways = {
+            "bilinear": upsampling.stretched(self.small),
+            "bicubic": self.enlarged,
+            "autoencoder": self.large,
         }
+        return {name: decoded(_vae(modules), z.to(self.device)) for name, z in ways.items()}
 
     @torch.no_grad()
     def sample_sheet(self, modules: Modules, path: Path) -> None:
@@ -268,15 +283,10 @@ class UpsamplingTask(Task):
         save.write_index(folder, self.vae_folder.name, self.vae_folder.system, [COMPONENT, "vae"])
 
 
-def decoded(vae: VideoAutoencoder, latents: Tensor, *, resize: int = 1) -> Tensor:
-    """Latents `b c t h w` → frames `b t h w 3`, uint8, resized bicubically; clip by clip."""
-    made = []
-    for z in latents:
-        frames = rearrange(vae.decode(z[None])[0], "c t h w -> t c h w").float()
-        if resize > 1:
-            frames = F.interpolate(frames, scale_factor=resize, mode="bicubic")
-        made.append(rearrange(to_uint8(frames), "t c h w -> t h w c").cpu())
-    return torch.stack(made)
+def decoded(vae: VideoAutoencoder, latents: Tensor) -> Tensor:
+    """Latents `b c t h w` → frames `b t h w 3`, uint8, clip by clip."""
+    made = [rearrange(to_uint8(vae.decode(z[None])[0]), "c t h w -> t h w c") for z in latents]
+    return torch.stack(made).cpu()
 
 
 def _vae(modules: Modules) -> VideoAutoencoder:

@@ -1,0 +1,61 @@
+"""Commands from latents to latents: interpolate and upsample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from vidgen.cli.console import Console
+from vidgen.cli.options import RecordOutput, Running
+
+if TYPE_CHECKING:
+    from vidgen.io.record import Record
+    from vidgen.stages.latents import Choices
+
+
+class Asked(NamedTuple):
+    """What such a command is asked for beside its own options."""
+
+    out: RecordOutput
+    running: Running
+    console: Console
+    inputs: list[str] | None
+    model: str | None
+    dry_run: bool
+
+
+def run_latents(
+    asked: Asked,
+    component: str | None,
+    chosen: Callable[[], tuple[Choices, Callable[..., Iterator[Record]]]],
+    planned: Callable[[], Callable[..., str]],
+) -> None:
+    """Run the stage, or say what it would do.
+
+    component  that the model must have; None: the method needs no model
+    chosen     → its choices, and the stage
+    planned    → what makes the words for --dry-run
+    """
+    from vidgen.cli.runner import Kind, check_names, headers_of, open_inputs, print_text, run_stage
+    from vidgen.systems.base import ModelFolder
+
+    out, running, console, inputs, model, dry_run = asked
+    takes = Kind("latents", "vidgen sample-keyframes")
+    folder = None if component is None else ModelFolder.find(model)
+    if folder is not None and component is not None:
+        folder.component(component)
+
+    def make():
+        choices, stage = chosen()
+        choices.check()
+        compute = running.compute(preload=not inputs)
+        compute.check()
+        check_names(out, (r.id for r in headers_of(inputs)))
+        return lambda records: stage(records, folder, choices, compute=compute, notify=console)
+
+    if dry_run:
+        choices, _ = chosen()
+        records = open_inputs(inputs, takes=takes)
+        print_text(planned()(folder, running.compute(), records, choices))
+        return
+    run_stage(make, inputs, out, console, takes=takes)
