@@ -370,6 +370,8 @@ def test_choices_that_make_no_sense(model, weights, choices, said):
         ({"sample": {"schedule": "linear"}}, "no schedule is called `linear`"),
         ({"sample": {"prediction": "w"}}, "no prediction is called `w`"),
         ({"sample": {"solver": "ouler"}}, "no solver is called `ouler`"),
+        ({"sample": {"target": "pixels"}}, "no target is called `pixels`"),
+        ({"sample": {"spread": 0}}, "sample.spread is 0, must be a number above 0"),
         ({"variant": "blocks"}, "builds no UNet"),
         ({"widths": [16, 32]}, "the weights are not those of its config.json"),
     ],

@@ -204,6 +204,21 @@ def test_what_is_exported_interpolates(tiny_model, tmp_path):
     assert torch.equal(groups.split(finer.torch("latents")[None])[0][0], latents)
 
 
+def test_an_untrained_residual_is_exported_as_a_blend(tiny_model, tmp_path):
+    made = task(tiny_model, loss=RESIDUAL | {"guidance_scale": 1.0, "steps": 2}, skips=[1, 2, 3])
+    made.export(made.build(), tmp_path / "model")
+    model = ModelFolder.find(str(tmp_path / "model"))
+    settings = Interpolator.of(model, "grouped").settings
+    assert (settings.target, settings.spread, settings.num_inference_steps) == ("residual", 0.1, 2)
+    tensors = {"latents": torch.randn(4, 3, 2, 4), "times": torch.arange(3).double() / 2}
+    record = Record.make("latents", "x", tensors, {"latent_space": model.latent_space, "fps": 2.0})
+    one, other = (
+        next(interpolate([record], model, Choices(method=method), compute=Compute("cpu")))
+        for method in ("grouped", "linear")
+    )
+    torch.testing.assert_close(one.torch("latents"), other.torch("latents"))
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

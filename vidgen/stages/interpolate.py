@@ -183,15 +183,15 @@ def _sample(
     system, device = method.network, compute.torch_device()
     assert system is not None
     network, packing = latents.placed(method, compute), groups.PACKINGS[system.method]
+    skip = torch.tensor(skips)
     cond = interpolation.cond(
-        network.config, system.method, keyframes.to(device),
-        torch.tensor(skips, device=device), system.settings.fps,
-    )  # fmt: skip
+        network.config, system.method, keyframes.to(device), skip.to(device), system.settings.fps
+    )
     denoise = guidance.guided_by(system.denoiser(network), cond, "context", method.guidance_scale)
     noise = Noise([latents.source(r) for r in records], stage=f"{STAGE} {keyframes.shape[2]}")
     shape = packing.shape(keyframes.shape[1:])
     z, used = latents.sampled(method, denoise, noise, shape, cond, compute, notify)
-    return packing.unpack(z), used
+    return system.settings.unpacked(system.method, keyframes, z, skip), used
 
 
 def _fps(record: Record, times: Tensor) -> float:
