@@ -3,7 +3,8 @@
 #
 #   benchmarks/evaluate.sh [OUT] [MODEL]     clips and reports under OUT [runs/evaluate], MODEL [world]
 #
-# Three sets, all of the test split, which nothing was trained or tuned on:
+# Keyframes alone, which is what the figures are of: neither interpolated nor enlarged. All of the
+# test split, which nothing was trained or tuned on:
 #   test       512 captions as they are drawn
 #   full       512 captions of the full world: one to three objects, their relation, one motion each
 #   unseen     the six combinations of shape, color and motion that no training clip has, 32 of each;
@@ -36,7 +37,7 @@ cylinder orange moves away
 cube white moves left
 COMBINATIONS
 
-make() { "$vidgen" generate --model "$model" --batch-size 32 -q "$@"; }
+make() { "$vidgen" generate --model "$model" --batch-size 32 --passes 0 --scale 1 -q "$@"; }
 judge() { "$vidgen" evaluate-world -q "$@"; }
 make -i "$out/test.jsonl" -o "$out/test/{id}.mp4"
 make -i "$out/full.jsonl" -o "$out/full/{id}.mp4"
