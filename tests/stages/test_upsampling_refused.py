@@ -118,7 +118,7 @@ def test_the_estimate_is_what_is_alive(widths, shape):
         cond = upsampling.cond(config, z, z, torch.empty(shape[0]), torch.empty(shape[0]), 24.0)
         cond["skip"] = torch.zeros(shape[0], dtype=torch.int64)
         with torch.no_grad(), Alive(network) as alive:
-            upsampling.raw(network, "x0")(z, torch.empty(shape[0]), cond)
+            upsampling.raw(network)(z, torch.empty(shape[0]), cond)
     assert upsampling.weights(config) == sum(p.numel() for p in network.parameters())
     found = upsampling.memory_bytes(config, shape, 4) - 4 * upsampling.weights(config)
     assert 0.9 * alive.peak < found < 1.2 * alive.peak

@@ -117,9 +117,9 @@ def test_every_size_and_rate_is_rendered_of_the_same_scenes(tiny_model, tmp_path
 # --- what is told ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("prediction", ["x0", "flow", "v"])
+@pytest.mark.parametrize("prediction", ["x0", "shrunk", "flow", "v"])
 def test_the_enlarged_latents_are_told_noised_as_much_as_is_said(tiny_model, prediction):
-    made = task(tiny_model, loss={"noise_level": 0.4, "prediction": prediction})
+    made = task(tiny_model, loss={"noise_level": 0.4, "prediction": prediction, "spread": 0.5})
     network = Network()
     enlarged, large = torch.ones(64, 4, 3, 4, 8), torch.full((64, 4, 3, 4, 8), 7.0)
     batch = {"enlarged": enlarged, "large": large, "skip": torch.arange(64) % 12 + 1}
@@ -132,8 +132,10 @@ def test_the_enlarged_latents_are_told_noised_as_much_as_is_said(tiny_model, pre
     torch.testing.assert_close(told.std(dim=1), p, rtol=0.2, atol=0.01)
     assert torch.equal(network.told["skip"], batch["skip"])
     torch.testing.assert_close(network.told["times"][:, 1], batch["skip"] / 24)
-    noisy = network.x[:, :4].flatten(1)  # (1 - t) · 7 + t · eps
-    torch.testing.assert_close(noisy.mean(dim=1), 7 * (1 - network.t), rtol=0, atol=0.3)
+    t = network.t
+    noisy = network.x[:, :4].flatten(1)  # (1 - t) · 12 + t · eps, since (7 - 1) / 0.5 is 12
+    seen = 1 / ((1 - t) ** 2 + t**2) * (1 - t) if prediction == "shrunk" else torch.ones_like(t)
+    torch.testing.assert_close(noisy.mean(dim=1), 12 * (1 - t) * seen, rtol=0, atol=0.3)
 
 
 # --- what is measured -----------------------------------------------------------------------------
@@ -142,21 +144,25 @@ def test_the_enlarged_latents_are_told_noised_as_much_as_is_said(tiny_model, pre
 @pytest.fixture(scope="module")
 def prepared(tiny_model, tmp_path_factory):
     """A task of next to no noise, with its held-out clips, and its modules."""
-    made = task(tiny_model, loss={"noise_level": 1e-6}, cache=str(tmp_path_factory.mktemp("cache")))
+    made = task(
+        tiny_model,
+        loss={"noise_level": 1e-6, "spread": 0.5},
+        cache=str(tmp_path_factory.mktemp("cache")),
+    )
     modules = made.build()
     made._hold(modules["vae"])
     return made, modules
 
 
 class Answer(nn.Module):
-    """A network whose x0 is always this, or whose output is where it is none."""
+    """A network that always answers with this."""
 
-    def __init__(self, x0: Tensor, *, adds: bool = True) -> None:
+    def __init__(self, out: Tensor) -> None:
         super().__init__()
-        self.right, self.adds = x0, adds
+        self.out = out
 
     def forward(self, x: Tensor, t: Tensor, **told) -> Tensor:
-        return self.right - x[:, 4:] if self.adds else self.right
+        return self.out
 
 
 def test_a_new_network_is_bicubic_enlargement(prepared):
@@ -171,27 +177,38 @@ def test_a_new_network_is_bicubic_enlargement(prepared):
 
 def test_a_perfect_network_is_as_good_as_the_autoencoder(prepared):
     made, modules = prepared
-    scores = made.evaluate({**modules, "upsampler": Answer(made.large)}, 0)
+    details = (made.large - made.enlarged) / 0.5
+    scores = made.evaluate({**modules, "upsampler": Answer(details)}, 0)
     assert scores["psnr"] == pytest.approx(scores["psnr_autoencoder"], abs=1e-3)
     assert scores["val_loss"] < 1e-6
 
 
-@pytest.mark.parametrize("prediction", ["x0", "flow"])
-def test_the_velocity_error_is_that_of_x0_over_the_noise(prepared, prediction):
+@pytest.mark.parametrize("prediction", ["shrunk", "flow"])
+def test_the_error_is_that_of_the_details(prepared, prediction):
     """Whatever the network predicts: here always zeros, of which flow makes the estimate z."""
     made, modules = prepared
-    other = task(made.vae_folder.path, loss={"noise_level": 1e-6, "prediction": prediction})
+    other = task(made.vae_folder.path,
+                 loss={"noise_level": 1e-6, "prediction": prediction, "spread": 0.5})  # fmt: skip
     for name in ("small", "enlarged", "large", "truth", "skips"):
         setattr(other, name, getattr(made, name))
     level = []
     other._level = lambda b, draw: level.append(made._level(b, draw)) or level[-1]
-    answer = Answer(torch.zeros_like(made.large), adds=prediction == "x0")
+    answer = Answer(torch.zeros_like(made.large))
     scores = other.evaluate({**modules, "upsampler": answer}, 0)
-    torch.manual_seed(0)
-    x0, eps = made.large, torch.randn_like(made.large)
+    x0 = (made.large - made.enlarged) / 0.5
     t = level[0].t.view(-1, 1, 1, 1, 1)
-    expected = ((x0 / t) if prediction == "x0" else (eps - x0)).square().mean()
-    assert scores["val_loss"] == pytest.approx(float(expected), rel=0.1)
+    # Zeros miss x0; z misses it by t · (eps − x0), and noise is independent of details.
+    missed = x0.square() if prediction == "shrunk" else t**2 * (1 + x0.square())
+    assert scores["val_loss"] == pytest.approx(float(missed.mean()), rel=0.1)
+
+
+def test_noisy_levels_come_more_often(tiny_model):
+    """t = u^(1/n) has the mean n / (n + 1)."""
+    for noisy in (1.0, 3.0):
+        made = task(tiny_model, loss={"noisy": noisy})
+        level = made._level(4096, torch.Generator().manual_seed(0))
+        assert float(level.t.mean()) == pytest.approx(noisy / (noisy + 1), abs=0.02)
+        assert torch.equal(level.alpha, 1 - level.t) and torch.equal(level.sigma, level.t)
 
 
 def test_the_sheet_is_drawn(prepared, tmp_path):
@@ -204,12 +221,12 @@ def test_the_sheet_is_drawn(prepared, tmp_path):
 
 
 def test_what_is_exported_is_what_the_stage_samples(tiny_model, tmp_path):
-    made = task(tiny_model, loss={"prediction": "flow", "noise_level": 0.3})
+    made = task(tiny_model, loss={"prediction": "flow", "noise_level": 0.3, "spread": 0.2})
     made.export(made.build(), tmp_path / "model")
     model = ModelFolder.find(str(tmp_path / "model"))
     own = Upsampler.of(model).settings
-    assert (own.prediction, own.noise_level, own.max_noise_level) == ("flow", 0.01, 0.3)
-    assert (own.fps, own.max_skip, own.num_inference_steps) == (24.0, 12, 4)
+    assert (own.prediction, own.noise_level, own.max_noise_level) == ("flow", 0.05, 0.3)
+    assert (own.fps, own.max_skip, own.num_inference_steps, own.spread) == (24.0, 12, 2, 0.2)
     assert model.latent_space == ModelFolder(tiny_model).latent_space
     record = Record.make(
         "latents", "a",
@@ -236,6 +253,7 @@ def test_what_is_exported_is_what_the_stage_samples(tiny_model, tmp_path):
         ({"loss": {"noise_level": 0.0}}, "loss.noise_level is 0, must be between 0 and 1"),
         ({"loss": {"noise_level": 1.0}}, "loss.noise_level is 1,"),
         ({"loss": {"prediction": "eps"}}, "loss.prediction"),
+        ({"loss": {"spread": 0.0}}, "loss.spread is 0, loss.noisy 2 and loss.steps 2: all must"),
         ({"num_held": 1}, "data.num_held is 1"),
     ],
 )

@@ -186,7 +186,7 @@ def _flops_of_enlarging(network: UNet, shape: tuple[int, ...]) -> int:
     """Of one call of an upsampler that makes latents `c t h w`."""
     z, one = torch.empty(1, *shape, device="meta"), torch.empty(1, device="meta")
     told = upsampling.cond(network.config, z, z, one, one.long(), 1.0)
-    return _flops(upsampling.raw(network, "x0"), z, one, told)
+    return _flops(upsampling.raw(network), z, one, told)
 
 
 def decoding(

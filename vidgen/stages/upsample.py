@@ -268,4 +268,5 @@ def _sample(
         torch.tensor(skips, device=device), system.settings.fps,
     )  # fmt: skip
     denoise = system.denoiser(network)
-    return latents.sampled(method, denoise, noise, shape, cond, compute, notify)
+    details, used = latents.sampled(method, denoise, noise, shape, cond, compute, notify)
+    return system.settings.detailed(large.cpu(), details), used

@@ -8,9 +8,9 @@ rather than to copy faults. How much noise that is, it is told.
 
 | symbol | here | meaning |
 |---|---|---|
-| x0 | `b c t 2h 2w` | latents of the larger clip |
-| z | `b c t 2h 2w` | the same with the noise of diffusion, (1 − t)·x0 + t·eps |
 | c | `enlarged` | the small latents: decoded, enlarged bicubically, and encoded again |
+| x0 | `b c t 2h 2w` | details: (latents of the larger clip − c) / `spread` |
+| z | `b c t 2h 2w` | the same with the noise of diffusion, (1 − t)·x0 + t·eps |
 | c_p | `told` | the same noised, (1 − p)·c + p·eps′ |
 | p | `noise_level` | 0 to `max_noise_level` |
 | s | `skip` | frames of the training rate from one frame of the clip to the next |
@@ -65,8 +65,17 @@ class Settings(ClipSampler):
     """How an upsampler is sampled: `sample` in its config.json."""
 
     guidance_scale: float = 1.0  # off
+    spread: float = 0.27  # of what latents have beside enlarged ones
     noise_level: float = 0.05  # unless the user names one
     max_noise_level: float = 0.5  # the largest that it was trained on
+
+    def details(self, enlarged: Tensor, latents: Tensor) -> Tensor:
+        """What the network makes of noise."""
+        return (latents - enlarged) / self.spread
+
+    def detailed(self, enlarged: Tensor, details: Tensor) -> Tensor:
+        """Latents with the details that the network made; with zeros the enlarged ones."""
+        return enlarged + self.spread * details
 
 
 @dataclass(frozen=True)
@@ -83,7 +92,7 @@ class Upsampler(ClipNetwork):
 
     def denoiser(self, network: UNet) -> Denoiser:
         """The network as `denoise(z, level, cond) → x0`; cond is made by `cond`."""
-        return prediction.denoiser(raw(network, self.settings.prediction), self.prediction())
+        return prediction.denoiser(raw(network), self.prediction())
 
 
 @torch.no_grad()
@@ -125,20 +134,12 @@ def cond(
     return told
 
 
-def raw(network: Any, meaning: str) -> prediction.Network:
-    """The network as (z, t, cond) → its raw output, in z's shape; cond is made by `cond`.
-
-    Where the output means x0, the network says what to add to what it is told, x0 = c_p + network:
-    one that starts at zero (`start`) then is plain enlargement, after any number of steps, and has
-    but the details to learn. For `eps`, `v` and `flow`, whose outputs hold the noise of z, no such
-    guess stays finite at both ends of the schedule.
-    """
+def raw(network: Any) -> prediction.Network:
+    """The network as (z, t, cond) → its raw output, in z's shape; cond is made by `cond`."""
 
     def call(z: Tensor, t: Tensor, cond: dict[str, Tensor]) -> Tensor:
-        told = cond["told"]
         others = {k: x for k, x in cond.items() if k != "told"}
-        out = network(torch.cat((z, told.to(z.dtype)), dim=1), t, **others)
-        return told + out.float() if meaning == "x0" else out
+        return network(torch.cat((z, cond["told"].to(z.dtype)), dim=1), t, **others)
 
     return call
 

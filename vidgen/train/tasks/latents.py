@@ -34,6 +34,11 @@ def cache_folder(root: Path, latent_space: str, geometry: Geometry, dtype: torch
     return root / latent_space.replace("@", "-") / f"{size}-{encoder}-r{RENDERER}"
 
 
+def whole(num: int) -> int:
+    """Of so many scenes, how many whole shards hold."""
+    return -(-num // SHARD) * SHARD
+
+
 def cached_latents(
     folder: Path,
     num: int,
@@ -64,8 +69,7 @@ def cached(
     say: Callable[[str], None],
 ) -> Tensor:
     """What `make` makes of the training scenes 0 … num−1, some at a time, in bfloat16, on the CPU.
-    It is asked for whole shards, so for more scenes where `num` is no multiple of SHARD. All
-    processes of `world` call this, with a `folder` that all of them see: each makes its part of
+    It is asked for `whole(num)` of them. All processes of `world` call this, with a `folder` that all of them see: each makes its part of
     the shards, which are called `name`."""
 
     def path(first: int) -> Path:

@@ -19,7 +19,7 @@ from einops import rearrange
 from torch import Tensor
 
 from vidgen.diffusion import losses
-from vidgen.diffusion.level import Level, expand, noised
+from vidgen.diffusion.level import Level, noised
 from vidgen.diffusion.noise import Noise
 from vidgen.diffusion.prediction import PREDICTIONS, denoiser
 from vidgen.diffusion.schedules import SCHEDULES
@@ -35,7 +35,13 @@ from vidgen.systems.upsampling import COMPONENT, FACTOR, Settings
 from vidgen.train.distributed import World
 from vidgen.train.recipe import section
 from vidgen.train.task import Modules, Task, generator, share
-from vidgen.train.tasks.latents import SHARD, cache_folder, cached, cached_latents, encode_scenes
+from vidgen.train.tasks.latents import (
+    cache_folder,
+    cached,
+    cached_latents,
+    encode_scenes,
+    whole,
+)
 from vidgen.train.tasks.pixels import clip_scores
 from vidgen.world.render import render
 from vidgen.world.scene import VALIDATION_SEEDS, sample_scene
@@ -58,13 +64,15 @@ class Data:
 
 @dataclass(frozen=True)
 class Loss:
-    """What the network's output means, the distribution of noise levels, t = sigmoid(N(mean, std)),
-    and how noisy the told latents get: evenly from none to `noise_level`."""
+    """What the network's output means, the distribution of noise levels, t = u^(1/noisy) with u
+    uniform in 0 … 1, how noisy the told latents get, evenly from none to `noise_level`, and in how
+    many steps the trained network is sampled unless the user says otherwise."""
 
-    prediction: Literal["x0", "flow", "v"] = "x0"
-    t_mean: float = 0.4
-    t_std: float = 1.0
-    noise_level: float = 0.2
+    prediction: Literal["shrunk", "x0", "flow", "v"] = "shrunk"
+    spread: float = 0.27  # of latents around the enlarged ones, to be measured
+    noisy: float = 2.0  # 1: all levels alike; above: noisy ones come more often
+    noise_level: float = 0.5
+    steps: int = 2
 
 
 class UpsamplingTask(Task):
@@ -81,8 +89,8 @@ class UpsamplingTask(Task):
         self.vae_folder = ModelFolder(Path(self.data.vae))
         self._check()
         self.settings = Settings(
-            self.weights.prediction, "linear_flow", "dpmpp_2m", 4,
-            noise_level=min(0.01, self.weights.noise_level),
+            self.weights.prediction, "linear_flow", "dpmpp_2m", self.weights.steps,
+            spread=self.weights.spread, noise_level=min(0.05, self.weights.noise_level),
             max_noise_level=self.weights.noise_level, fps=24.0,
             max_skip=round(24 / min(self.data.fps)),
         )  # fmt: skip
@@ -119,9 +127,15 @@ class UpsamplingTask(Task):
             )
         if not d.fps or not all(0 < fps <= 24 for fps in d.fps):
             raise UsageError(f"recipe: data.fps are {list(d.fps)}, must be above 0 and up to 24")
-        if not 0 < self.weights.noise_level < 1:
+        w = self.weights
+        if not 0 < w.noise_level < 1:
             raise UsageError(
-                f"recipe: loss.noise_level is {self.weights.noise_level:g}, must be between 0 and 1"
+                f"recipe: loss.noise_level is {w.noise_level:g}, must be between 0 and 1"
+            )
+        if not (w.spread > 0 and w.noisy > 0 and w.steps > 0):
+            raise UsageError(
+                f"recipe: loss.spread is {w.spread:g}, loss.noisy {w.noisy:g} and loss.steps"
+                f" {w.steps}: all must be above 0"
             )
 
     def build(self) -> dict[str, torch.nn.Module]:
@@ -130,7 +144,7 @@ class UpsamplingTask(Task):
 
     def prepare(self, modules: Modules, say: Callable[[str], None]) -> None:
         vae, d = _vae(modules), self.data
-        dtype, whole = getattr(torch, self.recipe.dtype), -(-d.num // SHARD) * SHARD
+        dtype = getattr(torch, self.recipe.dtype)
         world = World(self.rank, self.world, self.device)
         self.latents, self.told = {}, {}
         for key in ((size, fps) for size in d.sizes for fps in d.fps):
@@ -138,10 +152,11 @@ class UpsamplingTask(Task):
             folder = cache_folder(
                 Path(d.cache), self.vae_folder.latent_space, geometry, dtype
             )  # fmt: skip
-            self.latents[key] = latents = cached_latents(
-                folder, whole, vae, level=d.level, geometry=geometry, world=world, say=say,
+            latents = cached_latents(
+                folder, whole(d.num), vae, level=d.level, geometry=geometry, world=world, say=say,
                 dtype=dtype,
             )  # fmt: skip
+            self.latents[key] = latents[: d.num]
             if key[0] == d.sizes[-1]:
                 continue
 
@@ -197,9 +212,10 @@ class UpsamplingTask(Task):
     def loss(
         self, modules: Modules, batch: dict[str, Tensor], generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor | float]]:
-        x0 = batch["large"].float()
+        enlarged = batch["enlarged"].float()
+        x0 = self.settings.details(enlarged, batch["large"].float())
         p = torch.rand(len(x0), generator=generator, device=x0.device) * self.weights.noise_level
-        cond = self.cond(batch["enlarged"].float(), batch["skip"], p, generator)
+        cond = self.cond(enlarged, batch["skip"], p, generator)
         level = self._level(len(x0), generator)
         eps = torch.randn(x0.shape, generator=generator, device=x0.device)
         raw = self._raw(modules)
@@ -213,28 +229,25 @@ class UpsamplingTask(Task):
         return upsampling.cond(self.config, enlarged, noise, noise_level, skip, self.settings.fps)
 
     def _level(self, b: int, draw: torch.Generator) -> Level:
-        return losses.logit_normal_flow(
-            b, mean=self.weights.t_mean, std=self.weights.t_std, generator=draw
-        )
+        t = torch.rand(b, generator=draw, device=draw.device) ** (1 / self.weights.noisy)
+        return Level(t, 1 - t, t)
 
     def _raw(self, modules: Modules):
-        return upsampling.raw(modules[COMPONENT], self.weights.prediction)
+        return upsampling.raw(modules[COMPONENT])
 
     @torch.no_grad()
     def evaluate(self, modules: Modules, step: int) -> dict[str, float]:
-        """On held-out clips, with the same noise every time: the error of the velocity eps − x0,
-        whatever the network predicts; and how the decoded frames differ from the rendered ones,
-        beside those of stretched latents, of the enlarged ones that it is told, and of the true
-        latents, which no upsampler can pass."""
+        """On held-out clips, with the same noise every time: the error of the details, where 1 is
+        about that of a network that adds none; and how the decoded frames differ from the rendered
+        ones, beside those of stretched latents, of the enlarged ones that it is told, and of the
+        true latents, which no upsampler can pass."""
         draw = generator(0, "validation", device=self.device)
-        x0 = self.large.to(self.device)
+        x0 = self.settings.details(self.enlarged.to(self.device), self.large.to(self.device))
         cond = self._held_cond(draw)
         level = self._level(len(x0), draw).on(x0)
         eps = torch.randn(x0.shape, generator=draw, device=self.device)
-        z = noised(x0, eps, level)
-        found = denoiser(self._raw(modules), self.prediction)(z, level, cond)
-        velocity = (z - found) / expand(level.sigma, z)
-        scores = {"val_loss": float((velocity - (eps - x0)).square().mean())}
+        found = denoiser(self._raw(modules), self.prediction)(noised(x0, eps, level), level, cond)
+        scores = {"val_loss": float((found - x0).square().mean())}
         for way, frames in {"": self.made(modules, cond), **self.baselines(modules)}.items():
             measures = clip_scores(frames, self.truth)
             scores |= {f"{name}_{way}".rstrip("_"): value for name, value in measures.items()}
@@ -254,7 +267,7 @@ class UpsamplingTask(Task):
         denoise = denoiser(self._raw(modules), self.prediction)
         for step in SOLVERS[own.solver](denoise, z, levels, cond, noise):
             z = step.z
-        return decoded(_vae(modules), z)
+        return decoded(_vae(modules), own.detailed(self.enlarged.to(self.device), z))
 
     def baselines(self, modules: Modules) -> dict[str, Tensor]:
         """Held-out frames as they would be without a network, and of the true latents."""
