@@ -18,7 +18,7 @@ from vidgen.diffusion.noise import Noise
 from vidgen.io.log import broken_links
 from vidgen.io.record import Record
 from vidgen.io.stream import read_stream, write_stream
-from vidgen.nn.unet import UNet
+from vidgen.nn.unet import UNet, start_at_zero
 from vidgen.stages.base import Compute
 from vidgen.stages.decode import decode
 from vidgen.stages.encode_text import Prompt, encode_text
@@ -254,7 +254,7 @@ def test_what_is_told(model, vae, monkeypatch):
 def test_a_new_network_adds_nothing(model, monkeypatch):
     """Whatever the number of steps."""
     found = Upsampler.of(model)
-    network = upsampling.start(UNet(found.config))
+    network = start_at_zero(UNet(found.config))
     monkeypatch.setattr(Upsampler, "load", lambda self: network)
     before = record(model.latent_space)
     (plain,) = larger([before], model, method="bicubic")

@@ -226,7 +226,7 @@ def test_what_is_exported_is_what_the_stage_samples(tiny_model, tmp_path):
     model = ModelFolder.find(str(tmp_path / "model"))
     own = Upsampler.of(model).settings
     assert (own.prediction, own.noise_level, own.max_noise_level) == ("flow", 0.05, 0.3)
-    assert (own.fps, own.max_skip, own.num_inference_steps, own.spread) == (24.0, 12, 2, 0.2)
+    assert (own.fps, own.max_skip, own.num_inference_steps, own.spread) == (24.0, 12, 1, 0.2)
     assert model.latent_space == ModelFolder(tiny_model).latent_space
     record = Record.make(
         "latents", "a",
@@ -253,7 +253,7 @@ def test_what_is_exported_is_what_the_stage_samples(tiny_model, tmp_path):
         ({"loss": {"noise_level": 0.0}}, "loss.noise_level is 0, must be between 0 and 1"),
         ({"loss": {"noise_level": 1.0}}, "loss.noise_level is 1,"),
         ({"loss": {"prediction": "eps"}}, "loss.prediction"),
-        ({"loss": {"spread": 0.0}}, "loss.spread is 0, loss.noisy 2 and loss.steps 2: all must"),
+        ({"loss": {"spread": 0.0}}, "loss.spread is 0, loss.noisy 2 and loss.steps 1: all must"),
         ({"num_held": 1}, "data.num_held is 1"),
     ],
 )

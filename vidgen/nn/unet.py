@@ -182,6 +182,13 @@ class UNet(nn.Module):
         return frame, frame
 
 
+def start_at_zero(network: UNet) -> UNet:
+    """A new network, with an output of zero."""
+    nn.init.zeros_(network.out.weight)
+    nn.init.zeros_(network.out.bias)  # type: ignore[arg-type]
+    return network
+
+
 def temporal_parameters(network: UNet) -> dict[str, nn.Parameter]:
     """Name → parameter of everything that a text-to-image network of the same sizes doesn't have.
 

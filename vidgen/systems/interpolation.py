@@ -15,7 +15,7 @@ latents become 4T − 3. It is told no text: what to show stands in the keyframe
 In the paper z is the frames themselves, and the network returns v = alpha·eps − sigma·x0: `target`
 "frames". The shipped network makes a "residual" instead: what the frames have beside the linear
 blend of their keyframes, over its spread, (frames − blend)/(spread·s). It returns that as x0, so
-one whose output starts at zero (`start`) is linear blending at first, and learns but the rest.
+one whose output starts at zero is linear blending at first, and learns but the rest.
 
 What was tried, on latents of the shipped autoencoder: 1.3 million weights, one CPU core, one seed,
 keyframes half a second apart; dB of the latents on clips it had not seen:
@@ -42,7 +42,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vidgen.diffusion import groups, prediction
 from vidgen.diffusion.groups import PACKINGS
@@ -108,13 +108,6 @@ class Interpolator(ClipNetwork):
     def denoiser(self, network: UNet) -> Denoiser:
         """The network as `denoise(z, level, cond) → x0`; cond is made by `cond`."""
         return prediction.denoiser(raw(network, self.method), self.prediction())
-
-
-def start(network: UNet) -> UNet:
-    """A new network, with an output of zero."""
-    nn.init.zeros_(network.out.weight)
-    nn.init.zeros_(network.out.bias)  # type: ignore[arg-type]
-    return network
 
 
 def raw(network: Any, method: str) -> prediction.Network:

@@ -17,23 +17,32 @@ rather than to copy faults. How much noise that is, it is told.
 
 No text is told, so there is nothing to guide by. All of this is ours but for the idea.
 
-How to enlarge, and what the network's output means, was tried out on latents of the shipped
-autoencoder: a spatial network of widths 64 and 96, 55 s on one CPU core, one seed, then 4 steps on
-clips that it had not seen, with p up to 0.5 in training and 0.05 here. Mean square error of x0, and
-how far the frames are from the true latents' frames:
+How to enlarge, and what the network makes, was tried out on latents of the shipped autoencoder: a
+spatial network of widths 64 and 96, 55 s on one CPU core, one seed, then 4 steps on clips that it
+had not seen, with p up to 0.5 in training and 0.05 here. Mean square error of the latents, and how
+far their frames are from those of the true latents:
 
-| output | c bilinear | c bicubic, through pixels |
+| network | c bilinear | c bicubic, through pixels |
 |---|---|---|
 | none, c itself | 0.707, 21.7 dB | 0.068, 34.4 dB |
-| x0 − c_p | 0.177, 28.8 dB | 0.074, 34.0 dB |
-| x0 | 0.158, 29.6 dB | 0.130, 30.8 dB |
-
-With c bilinear, a network of the output v reached 26.1 dB, one of eps − x0 24.9 dB.
+| latents − c_p | 0.177, 28.8 dB | 0.074, 34.0 dB |
+| latents | 0.158, 29.6 dB | 0.130, 30.8 dB |
 
 An autoencoder does not say the same of a picture at two sizes: stretched latents agree with the
-true ones at a correlation of 0.50, those of stretched frames at 0.96. And nothing in the U-Net
-passes full-size noise on to the output, as eps and velocities want it. For the same reason p must
-stay small: the network has to take the noise of c_p away before it can add a detail.
+true ones at a correlation of 0.50, those of stretched frames at 0.96. Above c_p, noise has to be
+taken away before a detail can be added; so the shipped recipe adds to c itself. Its network with
+half the clips in a batch, after 90 s (204 steps) with p up to 0.2, on 32 other clips:
+
+| | error | dB | dB, against rendered frames |
+|---|---|---|---|
+| c itself | 0.0726 | 34.40 | 31.81 |
+| 1 step | 0.0688 | 34.50 | 31.88 |
+| 2 steps | 0.0888 | 33.86 | 31.52 |
+| 4 steps | 0.1107 | 33.24 | 31.15 |
+| true latents | 0 | | 36.35 |
+
+One step gives the mean of what the details may be. More steps choose among them, and what is chosen
+is seldom what was there: that is why the shipped default is 1.
 """
 
 from __future__ import annotations
@@ -45,7 +54,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from torch import Tensor, nn
+from torch import Tensor
 
 from vidgen.diffusion import prediction
 from vidgen.diffusion.level import Level, noised
@@ -142,13 +151,6 @@ def raw(network: Any) -> prediction.Network:
         return network(torch.cat((z, cond["told"].to(z.dtype)), dim=1), t, **others)
 
     return call
-
-
-def start(network: UNet) -> UNet:
-    """A new network, with an output of zero."""
-    nn.init.zeros_(network.out.weight)
-    nn.init.zeros_(network.out.bias)  # type: ignore[arg-type]
-    return network
 
 
 def memory_bytes(config: UNetConfig, shape: tuple[int, ...], itemsize: int) -> int:

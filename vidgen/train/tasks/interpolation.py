@@ -27,7 +27,7 @@ from vidgen.errors import UsageError
 from vidgen.io.image import contact_sheet, write_png
 from vidgen.nn.autoencoder import VideoAutoencoder
 from vidgen.nn.pixels import to_uint8
-from vidgen.nn.unet import UNet, UNetConfig
+from vidgen.nn.unet import UNet, UNetConfig, start_at_zero
 from vidgen.systems import interpolation, save, world
 from vidgen.systems.base import Geometry, ModelFolder
 from vidgen.systems.interpolation import COMPONENTS, Settings
@@ -126,7 +126,7 @@ class InterpolationTask(Task):
         vae = world.load_autoencoder(self.vae_folder).float()
         network = UNet(self.config)
         if self.weights.target == "residual":
-            interpolation.start(network)
+            start_at_zero(network)
         return {"interpolation": network, "vae": vae}
 
     def prepare(self, modules: Modules, say) -> None:

@@ -28,7 +28,7 @@ from vidgen.errors import UsageError
 from vidgen.io.image import contact_sheet, write_png
 from vidgen.nn.autoencoder import VideoAutoencoder
 from vidgen.nn.pixels import to_uint8
-from vidgen.nn.unet import UNet, UNetConfig
+from vidgen.nn.unet import UNet, UNetConfig, start_at_zero
 from vidgen.systems import save, upsampling, world
 from vidgen.systems.base import Geometry, ModelFolder
 from vidgen.systems.upsampling import COMPONENT, FACTOR, Settings
@@ -71,8 +71,8 @@ class Loss:
     prediction: Literal["shrunk", "x0", "flow", "v"] = "shrunk"
     spread: float = 0.27  # of latents around the enlarged ones, to be measured
     noisy: float = 2.0  # 1: all levels alike; above: noisy ones come more often
-    noise_level: float = 0.5
-    steps: int = 2
+    noise_level: float = 0.2
+    steps: int = 1  # the mean of what details may be; more make some, and differ more
 
 
 class UpsamplingTask(Task):
@@ -140,7 +140,7 @@ class UpsamplingTask(Task):
 
     def build(self) -> dict[str, torch.nn.Module]:
         vae = world.load_autoencoder(self.vae_folder).float()
-        return {COMPONENT: upsampling.start(UNet(self.config)), "vae": vae}
+        return {COMPONENT: start_at_zero(UNet(self.config)), "vae": vae}
 
     def prepare(self, modules: Modules, say: Callable[[str], None]) -> None:
         vae, d = _vae(modules), self.data
