@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from vidgen.cli import video_output
 from vidgen.cli.console import Console
@@ -135,7 +135,7 @@ class Clips:
         from vidgen.world.scene import sample_scene
 
         factors = {k: v for k, v in self.factors.items() if k not in COUNTS}
-        counts = {COUNTS[k]: int(v) for k, v in self.factors.items() if k in COUNTS}
+        counts: dict[str, Any] = {COUNTS[k]: int(v) for k, v in self.factors.items() if k in COUNTS}
         return sample_scene(
             seeds_of(self.split)[seed],
             level=self.level,

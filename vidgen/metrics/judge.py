@@ -168,7 +168,8 @@ class WorldJudge(nn.Module):
             seen = [
                 Seen(
                     *_place(heat[i], cell),
-                    *out["start"][i, cell].tolist(),
+                    float(out["start"][i, cell, 0]),
+                    float(out["start"][i, cell, 1]),
                     float(heat[i, cell]),
                     {name: self._named(name, odds[name][i, cell]) for name in OBJECT_FACTORS},
                 )

@@ -53,7 +53,7 @@ class StepEmbedding(nn.Module):
         steps = torch.arange(half, device=x.device, dtype=torch.float32)
         angles = self.scale * x.float()[:, None] * torch.exp(-math.log(1e4) / (half - 1) * steps)
         waves = torch.cat((angles.sin(), angles.cos()), dim=-1)
-        return self.layers(waves.to(self.layers[0].weight.dtype))
+        return self.layers(waves.to(next(self.parameters()).dtype))
 
 
 class AdaptiveGroupNorm(nn.Module):

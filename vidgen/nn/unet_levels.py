@@ -96,6 +96,7 @@ class Down(Level):
     def forward(self, x: Tensor, cond: Cond) -> Tensor:
         x = self.time_attn(self.self_attn(x, cond), cond)
         for pair in self.pairs:
+            assert isinstance(pair, nn.ModuleDict)
             for part in ("res_in", "time_in", "cross_attn", "res_out", "time_out"):
                 x = pair[part](x, cond)
         return x
@@ -126,6 +127,7 @@ class Up(Level):
 
     def forward(self, x: Tensor, cond: Cond) -> Tensor:
         for pair in self.pairs:
+            assert isinstance(pair, nn.ModuleDict)
             for part in ("time_in", "res_in", "cross_attn", "time_out", "res_out"):
                 x = pair[part](x, cond)
         if self.config.lerp_attention:  # v1.1's interpolation has it last on both sides

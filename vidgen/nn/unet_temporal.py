@@ -21,9 +21,9 @@ class TimeConv(nn.Conv3d):
 
     def __init__(self, channels: int, out: int, k: int, *, spatial: bool = False) -> None:
         size = (k, k, k) if spatial else (k, 1, 1)
-        super().__init__(channels, out, size, padding=tuple(n // 2 for n in size))
+        super().__init__(channels, out, size, padding=(k // 2, size[1] // 2, size[2] // 2))
 
-    def forward(self, x: Tensor, frames: int) -> Tensor:
+    def forward(self, x: Tensor, frames: int) -> Tensor:  # type: ignore[override]
         k, rows, _ = self.kernel_size
         if rows > 1:
             y = super().forward(rearrange(x, "(b t) c h w -> b c t h w", t=frames))

@@ -69,8 +69,8 @@ def cached(
     say: Callable[[str], None],
 ) -> Tensor:
     """What `make` makes of the training scenes 0 … num−1, some at a time, in bfloat16, on the CPU.
-    It is asked for `whole(num)` of them. All processes of `world` call this, with a `folder` that all of them see: each makes its part of
-    the shards, which are called `name`."""
+    It is asked for `whole(num)` of them. All processes of `world` call this, with a `folder` that
+    all of them see: each makes its part of the shards, which are called `name`."""
 
     def path(first: int) -> Path:
         return folder / f"{name}-{first:08d}.safetensors"
