@@ -46,10 +46,12 @@ evaluate: $(READY)  ## sample 1,344 clips to mp4, judge them, print the tables, 
 	benchmarks/evaluate.sh runs/evaluate
 	cp runs/evaluate/evaluate-*.json runs/evaluate/failures*.png docs/
 
-samples: $(READY)  ## docs/samples.png: sixteen prompts, phrased in sixteen ways, seed 1, none left out
+samples: $(READY)  ## docs/samples.png: sixteen prompts, phrased in sixteen ways, seed 1, none left out; docs/gallery.png: more frames of eight
 	rm -rf runs/samples && mkdir -p runs/samples
 	$(BIN)/vidgen generate -i docs/samples.txt --seed 1 --batch-size 16 -q -o runs/samples/all.vgs
-	$(BIN)/vidgen contact-sheet runs/samples/all.vgs --columns 2 --scale 2 --force -o docs/samples.png
+	$(BIN)/vidgen contact-sheet runs/samples/all.vgs --columns 2 --scale 1 --force -o docs/samples.png
+	head -8 docs/samples.txt | $(BIN)/vidgen generate -i - --seed 2 --batch-size 8 -q -o runs/samples/eight.vgs
+	$(BIN)/vidgen contact-sheet runs/samples/eight.vgs --frames 9 --scale 1 --force -o docs/gallery.png
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo.mp4 demo.png

@@ -54,7 +54,8 @@ def test_the_readme_runs(tmp_path: Path) -> None:
 
     folder = tmp_path / "here"
     (folder / "out").mkdir(parents=True)
-    for name in ("world-autoencoder", "world-text", "world-keyframes"):  # as if trained
+    parts = ("autoencoder", "text", "keyframes", "interpolation", "upsampler")
+    for name in (f"world-{part}" for part in parts):  # as if trained
         shutil.copytree(SHIPPED / "world", folder / "runs" / name / "model")
     lines = readme_lines()
     assert len(lines) > 10
@@ -68,13 +69,13 @@ def test_pipeline_and_generate_make_the_same_file(tmp_path: Path) -> None:
     prompt = "a red ball bounces on sand ground"
     run(f'vidgen generate "{prompt}" --seed 7 -o one.mp4', folder)
     run(
-        f'vidgen encode-text "{prompt}" | vidgen sample-keyframes --seed 7'
-        " | vidgen decode -o three.mp4",
+        f'vidgen encode-text "{prompt}" | vidgen sample-keyframes --seed 7 | vidgen interpolate'
+        " | vidgen upsample | vidgen decode -o five.mp4",
         folder,
     )
     run(f'vidgen generate "{prompt}" --seed 8 -o other.mp4', folder)
-    one, three, other = ((folder / f"{n}.mp4").read_bytes() for n in ("one", "three", "other"))
-    assert one == three
+    one, five, other = ((folder / f"{n}.mp4").read_bytes() for n in ("one", "five", "other"))
+    assert one == five
     assert one != other
 
 
@@ -83,7 +84,8 @@ def test_the_whole_pipeline_as_a_script(tmp_path: Path) -> None:
     line = f'{script} "a blue cube spins" cube --seed 7 --steps 2'
     run(line, tmp_path)
     made = sorted(p.name for p in tmp_path.iterdir())
-    assert made == ["cube.latents.vgs", "cube.mp4", "cube.text.vgs"]
+    stages = ("dense.large", "dense", "latents", "text")
+    assert made == sorted(["cube.mp4", *(f"cube.{stage}.vgs" for stage in stages)])
     latents = (tmp_path / "cube.latents.vgs").stat().st_mtime_ns
     run(line, tmp_path)  # again: what is there is not made anew
     assert (tmp_path / "cube.latents.vgs").stat().st_mtime_ns == latents

@@ -51,6 +51,13 @@ def markdown(
     return "\n\n".join(blocks) + "\n"
 
 
+# Component → what it does after the keyframes.
+CASCADE = {
+    "interpolation": "three frames between any two of them",
+    "upsampler": "sides twice as long",
+}
+
+
 # --- what it is -----------------------------------------------------------------------------------
 
 
@@ -58,9 +65,12 @@ def _makes(model: Mapping[str, Any]) -> str:
     g = model["geometry"]
     if g is None:
         return "Parts of a model: it makes no clips of its own."
+    there = {c["name"] for c in model["components"]}
+    more = [words for name, words in CASCADE.items() if name in there]
+    after = f" Then {' and '.join(more)}." if more else ""
     return (
         f"{g['num_frames']} keyframes, {1 / g['fps']:g} s apart, of {g['width']} × {g['height']}"
-        " pixels, from a sentence about the procedural world (`vidgen world`)."
+        f" pixels, from a sentence about the procedural world (`vidgen world`).{after}"
     )
 
 
@@ -244,8 +254,9 @@ def _limits(model: Mapping[str, Any], report: Mapping[str, Any]) -> Iterator[str
     lines.append("The world's words are all it knows; others are named in a warning.")
     if g := model["geometry"]:
         lines.append(
-            f"{g['width']} × {g['height']} pixels, {g['num_frames']} frames, {g['fps']:g} a"
-            f" second, {g['num_frames'] / g['fps']:g} s: nothing larger, longer or smoother."
+            f"All accuracies are of keyframes as they come from the transformer: {g['width']} ×"
+            f" {g['height']} pixels, {g['num_frames']} frames, {g['fps']:g} a second. What follows"
+            " can't mend them."
         )
     yield "\n".join(f"- {line}" for line in lines)
 

@@ -55,7 +55,8 @@ SYSTEMS: dict[str, Entry] = {
     e.name: e
     for e in (
         Entry("world", "the shipped model", None,
-              ("encode-text", "encode-video", "sample-keyframes", "decode"),
+              ("encode-text", "encode-video", "sample-keyframes", "sample", "interpolate",
+               "upsample", "decode"),
               "a small latent transformer, trained here on the procedural world"),
         Entry("snap-video", "Snap Video", "2402.14797", ("sample", "upsample"),
               "FIT transformers and input-scaled diffusion"),
