@@ -212,7 +212,7 @@ def main(argv: list[str] | None = None) -> None:
     for stage, component in COMPONENTS.items():
         parser.add_argument(f"--{stage}", type=Path, help=f"model folder with `{component}`")
     parser.add_argument("--clips", type=int, default=64)
-    parser.add_argument("--out", type=Path, default=DOCS / "cascade.json")
+    parser.add_argument("--out", type=Path, help="[docs/cascade.json]")
     parser.add_argument("--smoke", action="store_true", help="two small clips")
     options = parser.parse_args(argv)
     base = ModelFolder.find(options.model)
@@ -233,8 +233,11 @@ def main(argv: list[str] | None = None) -> None:
         },
         "stages": rows,
     }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(plain(report), indent=1) + "\n", encoding="utf-8")
+    if options.out is None and not options.smoke:  # a smoke test is no result
+        options.out = DOCS / "cascade.json"
+    if options.out is not None:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps(plain(report), indent=1) + "\n", encoding="utf-8")
     print(as_table(plain(rows)))
 
 

@@ -73,7 +73,6 @@ def main() -> None:
         "machine": machine(),
         "torch": torch.__version__,
         "model": folder.identity("transformer"),
-        "prompts": options.prompts,
     }
     if options.only != "scales":
         report["solvers"] = []

@@ -29,7 +29,6 @@ from vidgen.train.recipe import load_recipe, section
 
 LONG, SHORT = 257, 33  # frames; the aim is that the first takes at most 1.5 times the memory
 AIM_S = 10  # of a prompt's way to 17 frames of 80 × 128, on two cores
-STEPS, SCALE = 8, 1.25  # of the interpolation, as its recipe's exported settings have them
 FRAMES = "17 frames of 80 x 128"
 
 
@@ -139,7 +138,8 @@ def interpolating() -> list[Row]:
     }
     grouped, masked = interleaved(ways["grouped"], ways["masked"], repeat=3)
     note = f"{sizes['grouped']:.2f} M, {sizes['masked']:.2f} M parameters; the paper: under 1/3"
-    what = f"interpolate 5 to 17, {STEPS} steps, grouped / masked"
+    steps = load_recipe("world-interpolation").loss["steps"]
+    what = f"interpolate 5 to 17, {steps} steps, grouped / masked"
     return [Row(what, f"{grouped:.3f} s", f"{masked:.3f} s", grouped / masked, note)]
 
 
@@ -159,9 +159,11 @@ def sampling(method: str) -> Callable[[], None]:
     keyframes = torch.randn(1, 8, 5, 5, 8)
     cond = interpolation.cond(config, method, keyframes, torch.tensor([3]), 24.0)
     raw = interpolation.raw(network, method)
-    denoise = guidance.guided_by(denoiser(raw, PREDICTIONS["v"]()), cond, "context", SCALE)
+    own = load_recipe("world-interpolation").loss
+    meaning = PREDICTIONS[own["prediction"]]()
+    denoise = guidance.guided_by(denoiser(raw, meaning), cond, "context", own["guidance_scale"])
     noise = Noise([(0, "bench")], stage="bench")
-    levels = SCHEDULES["cosine"](STEPS)
+    levels = SCHEDULES["cosine"](own["steps"])
     z = noise.initial(packing.shape(keyframes.shape[1:])) * levels[0].sigma
 
     def run() -> None:

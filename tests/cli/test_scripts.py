@@ -45,10 +45,8 @@ def test_the_script_keeps_what_it_makes(shell, tmp_path):
     ran = shell(line)
     assert ran.returncode == 0, ran.stderr
     first = when(tmp_path)
-    ours = [
-        f"cube.{part}"
-        for part in ("dense.large.vgs", "dense.vgs", "latents.vgs", "mp4", "text.vgs")
-    ]
+    parts = ("asked.txt", "dense.large.vgs", "dense.vgs", "latents.vgs", "mp4", "text.vgs")
+    ours = [f"cube.{part}" for part in parts]
     assert sorted(first) == ours
     assert shape(tmp_path / "cube.dense.large.vgs") == (4, 9, 4, 8)
     assert next(read_stream(tmp_path / "cube.latents.vgs")).attrs["seed"] == 7
@@ -62,7 +60,25 @@ def test_the_script_keeps_what_it_makes(shell, tmp_path):
     (tmp_path / "cube.latents.vgs").unlink()  # other keyframes: all that follows goes with them
     ran = shell(f"{line} --passes 0 --scale 1")
     assert ran.returncode == 0, ran.stderr
-    assert sorted(when(tmp_path)) == ["cube.latents.vgs", "cube.mp4", "cube.text.vgs"]
+    kept = ["cube.asked.txt", "cube.latents.vgs", "cube.mp4", "cube.text.vgs"]
+    assert sorted(when(tmp_path)) == kept
+
+
+def test_the_script_takes_nothing_for_what_it_is_not(shell, tmp_path):
+    script, long = ROOT / "bin" / "vidgen-t2v", "a blue cube spins " + "and spins " * 30
+    line = f'{script} "{long}" cube --passes 0 --scale 1 --steps 2'
+    for _ in range(2):  # a prompt of any length is known again
+        ran = shell(f"{line} --seed 7")
+        assert ran.returncode == 0, ran.stderr
+    before = when(tmp_path)
+    (tmp_path / "cube.text.vgs").unlink()
+    for other in (f"{line} --seed 8", line.replace("blue", "red") + " --seed 7"):
+        ran = shell(other)
+        assert ran.returncode == 2 and "of another prompt or other options" in ran.stderr
+    after = when(tmp_path)
+    assert after == {k: v for k, v in before.items() if k != "cube.text.vgs"}
+    ran = shell(f'{script} "a blue cube spins" many --num-samples 2')
+    assert ran.returncode == 2 and "many.mp4" in ran.stderr and when(tmp_path) == after
 
 
 @pytest.mark.parametrize("wish", ["--scale 3", "--decoder video", "--steps 0", "--passes"])
@@ -89,7 +105,8 @@ def test_a_batch_goes_on_after_a_kill(shell, tmp_path, tiny_model):
     assert ran.returncode == 0, ran.stderr
     after = when(tmp_path / "out")
     stages = ("dense.vgs", "large.vgs", "latents.vgs", "mp4", "text.vgs")
-    assert sorted(after) == [f"{name}.{stage}" for name in ("ball", "can") for stage in stages]
+    made = [f"{name}.{stage}" for name in ("ball", "can") for stage in stages]
+    assert sorted(after) == [*made, "settings"]
     assert before.items() <= after.items()
     assert shape(tmp_path / "out" / "can.large.vgs") == (4, 9, 4, 8)
 
@@ -100,3 +117,18 @@ def test_a_batch_goes_on_after_a_kill(shell, tmp_path, tiny_model):
     assert after.items() <= swapped.items()
     ran = shell(line)
     assert ran.returncode == 0 and when(tmp_path / "out") == swapped
+
+    (tmp_path / "out" / "ball.latents.vgs").unlink()  # sampled anew, and what follows with it
+    ran = shell(line)
+    again = when(tmp_path / "out")
+    assert ran.returncode == 0, ran.stderr
+    anew = {f"ball.{stage}" for stage in ("dense.vgs", "large.vgs", "latents.vgs", "mp4")}
+    assert {name for name in again if again[name] != swapped[name]} == anew
+
+    ran = shell(f"{line} SCALE=1")  # other settings make everything again
+    assert ran.returncode == 0, ran.stderr
+    other = when(tmp_path / "out")
+    assert {n for n in again if other[n] == again[n]} == {"ball.image.mp4", "can.image.mp4"}
+    assert shape(tmp_path / "out" / "can.large.vgs") == (4, 9, 2, 4)
+    ran = shell(f"{line} IN=nothing")
+    assert ran.returncode != 0 and "no .txt file in `nothing`" in ran.stderr

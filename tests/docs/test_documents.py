@@ -85,7 +85,9 @@ def test_the_whole_pipeline_as_a_script(tmp_path: Path) -> None:
     run(line, tmp_path)
     made = sorted(p.name for p in tmp_path.iterdir())
     stages = ("dense.large", "dense", "latents", "text")
-    assert made == sorted(["cube.mp4", *(f"cube.{stage}.vgs" for stage in stages)])
+    assert made == sorted(
+        ["cube.asked.txt", "cube.mp4", *(f"cube.{stage}.vgs" for stage in stages)]
+    )
     latents = (tmp_path / "cube.latents.vgs").stat().st_mtime_ns
     run(line, tmp_path)  # again: what is there is not made anew
     assert (tmp_path / "cube.latents.vgs").stat().st_mtime_ns == latents

@@ -125,6 +125,12 @@ def test_text_and_attributes_stay_and_the_log_says_what_was_done(model):
     assert entry["inputs"] == [keyframes.digest] and not broken_links(after.log)
 
 
+def test_cameras_of_keyframes_alone_go():
+    cameras = {"camera.c2w": torch.eye(4)[:3].expand(3, 3, 4).contiguous()}
+    (made,) = finer([record().replace(tensors=cameras)], None, method="linear")
+    assert set(made.tensors) == {"latents", "times"}
+
+
 def test_linear_is_noted_as_such(model):
     (after,) = finer([record(model.latent_space)], model, method="linear")
     entry = after.log[-1]

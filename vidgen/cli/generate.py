@@ -85,7 +85,7 @@ def generate(
     from vidgen.cli.runner import check_count, print_text, write_records
     from vidgen.systems.base import ModelFolder
 
-    video = not dry_run and video_output.check(out)
+    video = (not dry_run or out.output != "-") and video_output.check(out)
     found = rows.gather(prompts or [], input, negative=negative)
     seeds = check_seeds(seed, num_samples)
     wanted = Wanted(seeds, num_samples, steps, guidance_scale, solver, shift)

@@ -39,10 +39,11 @@ interpolation_masked.""",
     ],
     notes={
         "RECORDS": """\
-Replaces `latents`, float32 [C, 4T-3, h, w], and `times`, float64 [4T-3]; keeps all else.
-Attributes: `num_frames`, and `fps`, which each pass makes four times what it was. The log names the
-method, and where a network was used its steps, its guidance scale and, for each pass, the distance
-between frames that it was told, in frames of its training rate.""",
+Replaces `latents`, float32 [C, 4T-3, h, w], and `times`, float64 [4T-3]; drops `camera.*`, which is
+known of the keyframes alone; keeps all else. Attributes: `num_frames`, and `fps`, which each pass
+makes four times what it was. The log names the method, and where a network was used its steps, its
+guidance scale and, for each pass, the distance between frames that it was told, in frames of its
+training rate.""",
         "REPRODUCIBILITY": """\
 The noise follows from the record's seed, its source (or id), and the number of latents that a pass
 begins with. It depends neither on the batch nor on the device; two passes are the same as one after

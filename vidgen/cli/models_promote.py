@@ -252,6 +252,11 @@ def _planned(candidate: ModelFolder, place: Path, num: int, judge: str | None) -
     own = tuple(part for part in PARTS if part in found)
     parts = tuple(part for part in own if not (alike and there and same(candidate, there, part)))
     if own and "transformer" not in found:
+        if judge is not None:
+            raise UsageError(
+                f"--judge {judge}: parts are held against rendered clips, without a judge",
+                next="leave --judge out",
+            )
         if there is None:
             raise InputError(
                 f"{place}: is no model for {' and '.join(own)} to go into",

@@ -31,6 +31,7 @@ from vidgen.systems.interpolation import COMPONENTS, Interpolator
 STAGE = "interpolate"
 LINEAR = "linear"  # the method that needs no network
 METHODS = (*COMPONENTS, LINEAR)
+PER_FRAME = ("camera.*",)  # known of keyframes alone, and no longer of every frame
 UNEVEN = 1e-3  # how much of itself the spacing of keyframes may vary by
 
 
@@ -162,6 +163,7 @@ def _interpolate(
     for record, clip, seconds, told in zip(records, made, times, skips, strict=True):
         after = record.replace(
             tensors={"latents": clip, "times": seconds},
+            drop=PER_FRAME,
             attrs={"num_frames": len(seconds), "fps": _fps(record, seconds)},
             entry=latents.entry(STAGE, record, method, used, compute, skips=told),
         )

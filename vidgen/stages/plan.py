@@ -151,9 +151,10 @@ def enlarging(
     solver = "" if method.network is None else method.network.settings.solver
     calls = method.steps * EVALUATIONS.get(solver, 1)
     made, flops, needed = [], 0.0, 0
-    for record in records:
-        shape = upsample.checked_record(record, method)["latents"].shape
-        needed = max(needed, upsample.memory_bytes(shape, method, compute, compute.batch_size))
+    shapes = [upsample.checked_record(record, method)["latents"].shape for record in records]
+    together = min(compute.batch_size, len(shapes))
+    for shape in shapes:
+        needed = max(needed, upsample.memory_bytes(shape, method, compute, together))
         c, t, h, w = shape
         for _ in range(choices.passes):
             if vae is not None:
