@@ -101,7 +101,7 @@ def test_limits_name_what_is_surely_weak_and_what_is_open(card) -> None:
     assert "lie below 95 %: motion (82.4 %), all (80.1 %)." in limits
     assert "too few clips to tell: color (" in limits and "shape" not in limits
     assert "intervals apart: motion, all." in limits
-    assert "32 × 16 pixels, 3 frames, 2 a second, 1.5 s" in limits
+    assert "32 × 16 pixels, 3 frames, 2 a second" in limits
 
 
 def test_runs_tell_samples_minutes_losses_and_measures(card) -> None:

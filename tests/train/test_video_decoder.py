@@ -62,7 +62,7 @@ def test_what_is_written_decodes_the_latents_of_its_autoencoder(image, vae):
     record = record.replace(kind="latents", attrs={"latent_space": made.latent_space})
     (frames,) = decode([record], made, compute=Compute("cpu"))
     assert frames.torch("frames").shape == (3, 16, 32, 3)
-    assert frames.log[-1]["model"]["name"] == "world/video_decoder"
+    assert frames.log[-1]["model"]["name"] == f"{source.name}/video_decoder"
 
 
 @pytest.mark.parametrize("temporal", ["conv1d", "resnet"])
