@@ -20,7 +20,7 @@ from vidgen.systems.video_decoder import load_video_decoder
 from vidgen.train.loop import train
 from vidgen.train.recipe import Optim, Recipe, load_recipe, section
 from vidgen.train.task import make_task
-from vidgen.train.tasks.pixels import flicker, psnr
+from vidgen.train.tasks.pixels import clip_scores
 
 IMAGE = {"channels": 4, "widths": [8, 8, 8], "blocks": 1, "attention": [], "patch": 2, "groups": 4}
 SMALL = {"sizes": [[16, 32]], "num_frames": [2, 3], "level": "basic"}
@@ -122,12 +122,16 @@ def test_a_batch_is_clips_and_a_function_of_its_step(vae):
 def test_measures_of_clips():
     frames = torch.zeros(2, 4, 3, 5, 3, dtype=torch.uint8)
     frames[:, :, 0, 0] = torch.tensor([0, 50, 100, 150], dtype=torch.uint8)[:, None]  # moves
-    assert flicker(frames, frames) == 0
+    assert clip_scores(frames, frames)["flicker"] == 0
     made = frames.clone()
+    made += 10
     made[:, 1::2] += 10  # up and down by ten everywhere: 5 off their mean
-    assert flicker(made, frames) == pytest.approx(5)
-    assert psnr(made, frames) == pytest.approx(20 * torch.tensor(255 / 50**0.5).log10().item())
-    assert flicker(made[:, :, :1, :1], frames[:, :, :1, :1]) is None
+    found = clip_scores(made, frames)
+    assert found["flicker"] == pytest.approx(5)
+    of_frames = 20 * (torch.tensor([255 / 10, 255 / 20])).log10()
+    assert found["psnr"] == pytest.approx(of_frames.mean().item())
+    assert "flicker" not in clip_scores(made[:, :, :1, :1], frames[:, :, :1, :1])
     steady = made.clone()
     steady[:] = 7  # wrong, and still
-    assert flicker(steady, frames) == 0 and psnr(steady, frames) < 40
+    found = clip_scores(steady, frames)
+    assert found["flicker"] == 0 and found["psnr"] < 40

@@ -27,7 +27,7 @@ from vidgen.systems.base import ModelFolder
 from vidgen.systems.save import write_component, write_index
 from vidgen.train.recipe import section
 from vidgen.train.task import Modules, Task, generator, share
-from vidgen.train.tasks.pixels import PixelLoss, pixel_loss, psnr
+from vidgen.train.tasks.pixels import PixelLoss, clip_scores, pixel_loss
 from vidgen.world.render import render
 from vidgen.world.scene import VALIDATION_SEEDS, sample_scene
 
@@ -109,7 +109,7 @@ class AutoencoderTask(Task):
         scores = {}
         for height, width in sorted(set(self.data.sizes)):
             frames, made = self._reconstruct(modules, 32, height, width)
-            scores[f"psnr_{height}x{width}"] = psnr(made, frames)
+            scores[f"psnr_{height}x{width}"] = clip_scores(made, frames)["psnr"]
         return scores
 
     def sample_sheet(self, modules: Modules, path: Path) -> None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from vidgen.metrics import fidelity
+
 
 @dataclass(frozen=True)
 class PixelLoss:
@@ -23,24 +25,11 @@ def pixel_loss(error: Tensor, weights: PixelLoss) -> tuple[Tensor, Tensor]:
     return error.abs().mean() + weights.squared * squared + weights.edges * edges, squared
 
 
-def psnr(made: Tensor, frames: Tensor) -> float:
-    """Mean over clips of 10·log10(255² / mean square), in dB; uint8 `b t h w 3`."""
-    squared = (frames.float() - made.float()).square().mean(dim=(1, 2, 3, 4))
-    return float((10 * (255**2 / squared.clamp(min=1e-6)).log10()).mean())
-
-
-def flicker(made: Tensor, frames: Tensor) -> float | None:
-    """How much pixels change over time that stand still in truth: their standard deviation over
-    time, in levels of 0 … 255, the mean over all such pixels and channels. None where nothing
-    stands still. uint8 `b t h w 3`."""
-    still = (frames == frames[:, :1]).all(dim=1).all(dim=-1)  # b h w
-    if not still.any():
-        return None
-    spread = made.float().std(dim=1, correction=0).mean(dim=-1)
-    return float(spread[still].mean())
-
-
 def clip_scores(made: Tensor, frames: Tensor) -> dict[str, float]:
-    """Both measures of clips, by name."""
-    found = {"psnr": psnr(made, frames), "flicker": flicker(made, frames)}
-    return {name: value for name, value in found.items() if value is not None}
+    """Mean over frames of their PSNR, dB, and over clips of their flicker, where anything stands
+    still (`vidgen.metrics.fidelity`); uint8 `b t h w 3`."""
+    scores = {"psnr": float(fidelity.psnr(made, frames).mean())}
+    trembling = fidelity.flicker(made, frames)
+    if not trembling.isnan().all():
+        scores["flicker"] = float(trembling.nanmean())
+    return scores
