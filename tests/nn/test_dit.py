@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vidgen.nn.dit import DiTConfig, VideoDiT
+from vidgen.nn.dit import DiTConfig, VideoDiT, deepened
 
 TINY = DiTConfig(dim=32, depth=2, heads=2, text_dim=12, pooled_dim=10, rope_dims=(4, 6, 6))
 
@@ -97,3 +97,20 @@ def test_shipped_size_builds_on_the_meta_device():
     with torch.device("meta"):
         network = VideoDiT(DiTConfig())
     assert sum(p.numel() for p in network.parameters()) == 3_797_392
+
+
+def test_a_deepened_network_computes_the_same_and_learns_in_every_block(network):
+    deep = deepened(network, 5)
+    assert deep.config.depth == 5 and len(deep.blocks) == 5
+    given = inputs()
+    assert torch.equal(deep(**given), network(**given))
+    deep(**given).square().mean().backward()
+    for block in deep.blocks:
+        for last in (block.self_attn.out, block.cross_attn.out, block.mlp[2]):
+            assert last.weight.grad.abs().max() > 0
+    # 0 0 0 1 1: what is new stands behind what it is a copy of.
+    assert [float(b.mlp[2].weight.abs().max()) > 0 for b in deep.blocks] == [
+        True, False, False, True, False,
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="2 blocks can't become 1"):
+        deepened(network, 1)

@@ -7,7 +7,7 @@ cross-attention, and as one pooled vector added to the embedding of the noise le
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from einops import rearrange
@@ -141,3 +141,30 @@ class VideoDiT(nn.Module):
         return rearrange(
             out, "b (t h w) (c pt ph pw) -> b c (t pt) (h ph) (w pw)", **grid, pt=pt, ph=ph, pw=pw
         )
+
+
+@torch.no_grad()
+def deepened(network: VideoDiT, depth: int) -> VideoDiT:
+    """A network of `depth` blocks that computes what `network` computes: the blocks that are new
+    add nothing yet.
+
+    They are spread evenly, each behind the block it begins as a copy of, with the last layers of
+    its three branches zero (Net2DeeperNet's identity layers, Chen et al. 2015, for residual
+    blocks). ValueError where `depth` is less than there is.
+    """
+    have = network.config.depth
+    if depth < have:
+        raise ValueError(f"{have} blocks can't become {depth}")
+    deep = VideoDiT(replace(network.config, depth=depth))
+    old = network.state_dict()
+    state = {key: value for key, value in old.items() if not key.startswith("blocks.")}
+    sources = [i * have // depth for i in range(depth)]  # 0 0 1 2 2 3 … for three from two
+    for i, source in enumerate(sources):
+        prefix = f"blocks.{source}."
+        own = {key.removeprefix(prefix): v for key, v in old.items() if key.startswith(prefix)}
+        if i and sources[i - 1] == source:
+            silent = ("self_attn.out.", "cross_attn.out.", "mlp.2.")
+            own = {k: torch.zeros_like(v) if k.startswith(silent) else v for k, v in own.items()}
+        state |= {f"blocks.{i}.{key}": value for key, value in own.items()}
+    deep.load_state_dict(state)
+    return deep

@@ -7,7 +7,7 @@ caption in ten is empty, which makes the unconditional branch of guidance.
 from __future__ import annotations
 
 import random
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +23,7 @@ from vidgen.diffusion.solvers import SOLVERS
 from vidgen.errors import UsageError
 from vidgen.io.image import contact_sheet, write_png
 from vidgen.nn.autoencoder import VideoAutoencoder
-from vidgen.nn.dit import DiTConfig, VideoDiT
+from vidgen.nn.dit import DiTConfig, VideoDiT, deepened
 from vidgen.nn.pixels import to_uint8
 from vidgen.nn.text import TextTower
 from vidgen.systems import save, world
@@ -49,7 +49,8 @@ class Data:
     num_full: int = 0  # clips of the full world beside those
     drop_caption: float = 0.1
     canonical: float = 0.0  # share of captions that say everything, in the first words for it
-    start: str | None = None  # a folder that holds `transformer/`: where its weights begin
+    # A folder that holds `transformer/`, of as many blocks or fewer: where the weights begin.
+    start: str | None = None
     num_frames: int = 5
     height: int = 40
     width: int = 64
@@ -99,12 +100,14 @@ class KeyframesTask(Task):
         network = VideoDiT(self.config)
         if self.data.start is not None:
             trained = world.load_transformer(ModelFolder(Path(self.data.start)))
-            if trained.config != self.config:
+            depth = max(trained.config.depth, self.config.depth)
+            if replace(trained.config, depth=depth) != self.config:
                 raise UsageError(
                     f"recipe: data.start is {self.data.start}, whose transformer has other sizes",
-                    next=f"make `model` the same as {self.data.start}/transformer/config.json",
+                    next=f"make `model` the same as {self.data.start}/transformer/config.json,"
+                    " but for more depth",
                 )
-            network.load_state_dict(trained.float().state_dict())
+            network = deepened(trained.float(), depth)
         return {"transformer": network, "tower": tower, "vae": vae}
 
     def prepare(self, modules: Modules, say) -> None:
