@@ -18,10 +18,15 @@ own first camera (`anchored`). Papers print different numbers under one name; th
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy import ndarray
 
+from vidgen.errors import InputError
+from vidgen.io.camera_files import Trajectory
+
+Match = Literal["auto", "order", "span", "seconds"]
 STILL = 1e-9  # of the reference's own numbers: a path that goes no farther stands still
 
 
@@ -59,6 +64,47 @@ def resampled(c2w: ndarray, times: ndarray, at: ndarray) -> ndarray:
     turned = first[:, :, :3] @ _rotation(_vector(step) * share[:, None])
     shifted = first[:, :, 3] + share[:, None] * (second[:, :, 3] - first[:, :, 3])
     return np.concatenate((turned, shifted[:, :, None]), axis=2)
+
+
+def matched(
+    ref: Trajectory, made: Trajectory, how: Match = "auto"
+) -> tuple[ndarray, ndarray, str | None]:
+    """Poses of the two at the same moments, frame by frame, and what was done to them, in words;
+    None if nothing.
+
+    order    the first with the first, and so on; InputError unless there are as many
+    span     both last from 0 to 1, whatever their times
+    seconds  from each one's first frame on, as long as both last; InputError unless both say
+    auto     order if there are as many, else span
+
+    Where the moments differ, the denser path is brought to those of the other: less is guessed.
+    """
+    names = f"{ref.id}: {len(ref)} reference frames and {len(made)}"
+    if min(len(ref), len(made)) < 2:
+        raise InputError(f"{names}: a path needs two frames")
+    if how == "auto":
+        how = "order" if len(ref) == len(made) else "span"
+    if how == "order":
+        if len(ref) != len(made):
+            raise InputError(f"{names} can't be matched in order", next="--match span")
+        return ref.c2w, made.c2w, None
+    clocks = [_clock(x, how) for x in (ref, made)]
+    end = min(c[-1] for c in clocks)
+    sparse = clocks[0] if len(ref) <= len(made) else clocks[1]
+    at = sparse[sparse <= end * (1 + 1e-9)]
+    if len(at) < 2:
+        raise InputError(f"{names}: fewer than two frames within {end:.3g} s", next="--match span")
+    words = f"{names}, compared at {len(at)} moments, by {how}"
+    return resampled(ref.c2w, clocks[0], at), resampled(made.c2w, clocks[1], at), words
+
+
+def _clock(path: Trajectory, how: str) -> ndarray:
+    """Times from 0 on: seconds, or shares of the whole."""
+    times = np.arange(len(path), dtype=np.float64) if path.times is None else path.times
+    if how == "seconds" and not (path.seconds and path.times is not None):
+        raise InputError(f"{path.id}: a {path.format} path without seconds", next="--match span")
+    clock = times - times[0]
+    return clock / clock[-1] if how == "span" else clock
 
 
 def best_scale(ref: ndarray, made: ndarray) -> float:

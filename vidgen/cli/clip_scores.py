@@ -1,0 +1,45 @@
+"""Scores that are means over clips, with how sure they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from vidgen.cli.options import option
+from vidgen.metrics.report import Score
+
+Better = Literal["lower", "higher"] | None
+
+RESAMPLES, SEED, FEWEST = 2000, 0, 5
+INTERVAL = {"interval": f"bootstrap of clips, {RESAMPLES} resamples, seed {SEED}"}
+
+SkipBad = Annotated[
+    bool,
+    option("--skip-bad", settable=False,
+           help="leave out, and count, what can't be read or has no counterpart"),
+]  # fmt: skip
+
+
+def mean_score(values: Sequence[float], better: Better = None, unit: str = "") -> Score:
+    """The mean over clips. Its interval is a bootstrap of the clips; of fewer than five there is
+    none."""
+    import numpy as np
+
+    x = np.asarray(values, dtype=np.float64)
+    if len(x) < FEWEST:
+        return Score(float(x.mean()), better=better, unit=unit, n=len(x))
+    drawn = np.random.default_rng(SEED).integers(0, len(x), (RESAMPLES, len(x)))
+    low, high = np.percentile(x[drawn].mean(axis=1), (2.5, 97.5))
+    return Score(float(x.mean()), float(low), float(high), better, unit, len(x))
+
+
+def mean_scores(
+    items: Sequence[Mapping[str, Any]], kinds: Mapping[str, tuple[Better, str]]
+) -> dict[str, Score]:
+    """A score for each name that any item has a number for; `kinds`: what is better, and unit."""
+    found = {}
+    for name, (better, unit) in kinds.items():
+        values = [item[name] for item in items if item.get(name) is not None]
+        if values:
+            found[name] = mean_score(values, better, unit)
+    return found
