@@ -53,6 +53,8 @@ def test_the_pipeline_decodes_to_more_frames(run):
         (("--method", "lineer"), "did you mean linear?"),
         (("--method", "linear", "--steps", "3"), "--steps 3: --method linear blends neighbors"),
         (("--method", "linear", "--cfg", "2"), "--guidance-scale 2: --method linear"),
+        (("--method", "linear", "--model", "world"), "--model has no effect here"),
+        (("--method", "linear", "--compile"), "--compile has no effect here: the method samples"),
         (("--device", "cuda:99"), "CUDA device"),
         (("--model", "nonesuch"), "no model called `nonesuch`"),
     ],

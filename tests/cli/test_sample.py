@@ -145,6 +145,7 @@ def test_a_scale_too_large_for_memory_is_refused_before_anything(run, weights, m
     [
         (("--prompt", PROMPT, "text.vgs"), "text is given both as --prompt and as files"),
         (("text.vgs", "--negative", "blue"), "--negative is for --prompt"),
+        (("text.vgs", "--no-cache"), "--no-cache has no effect here: text records"),
         (("--prompt", "a dog"), "names nothing that `tiny` can show"),
         (("--prompt", PROMPT, "--seed", "0-3", "--num-samples", "2"), "--seed names 4 seeds"),
         (("--prompt", PROMPT, "--seed", "0-1", "-o", "x.npz"), "an NPZ file holds one record"),
@@ -153,6 +154,31 @@ def test_a_scale_too_large_for_memory_is_refused_before_anything(run, weights, m
 def test_usage(run, weights, words, said):
     ran = run("sample", *words)
     assert ran.code == Exit.USAGE and said in ran.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--crf", "20", "-o", "x.vgs"), "--crf has no effect here: records are written"),
+        (("--fps", "8"), "--fps has no effect here: records are written"),
+        (("--crf", "18", "-o", "x.gif"), "--crf has no effect here: gif has no quality"),
+    ],
+)
+def test_words_about_a_video_where_there_is_none(run, weights, words, said):
+    ran = run("generate", PROMPT, *words)
+    assert ran.code == Exit.USAGE and said in ran.err and not ran.out
+    assert not list(Path().glob("x.*"))
+
+
+def test_settings_for_all_commands_are_no_mistake_where_they_have_no_use(run, monkeypatch):
+    texts = run("encode-text", PROMPT).out
+    for name, value in (("NO_CACHE", "true"), ("CRF", "20"), ("FPS", "8")):
+        monkeypatch.setenv(f"VIDGEN_{name}", value)
+    made = run("sample", stdin=texts)
+    assert made.code == 0, made.err
+    monkeypatch.setenv("VIDGEN_COMPILE", "true")
+    made = run("interpolate", "--method", "linear", stdin=made.out)
+    assert made.code == 0 and run("decode", stdin=made.out).code == 0
 
 
 def test_plans_tell_of_every_stage(run):

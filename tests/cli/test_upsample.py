@@ -59,6 +59,8 @@ def test_times_that_interpolation_made_are_known(run):
         (("--scale", "two"), "--scale two: must be"),
         (("--method", "bilinea"), "did you mean bilinear?"),
         (("--method", "bilinear", "--steps", "3"), "--steps 3: --method bilinear has no network"),
+        (("--method", "bilinear", "--device", "cpu"), "--device has no effect here"),
+        (("--method", "bicubic", "--attention", "math"), "--attention has no effect here"),
         (("--noise-level", "2"), "--noise-level 2: must be"),
         (("--noise-level", "0.9"), "--noise-level 0.9: `tiny` was trained on 0 to 0.5"),
         (("--device", "cuda:99"), "CUDA device"),

@@ -147,7 +147,7 @@ def run_command(name: str, words: list[str], failure: Failure) -> int:
         verbose=values["verbose"],
         progress=values["progress"],
     )
-    return int(command.call(values, failure.console) or Exit.DONE)
+    return int(command.call(values, failure.console, given) or Exit.DONE)
 
 
 def load(name: str) -> Command:

@@ -13,7 +13,7 @@ import importlib
 import inspect
 import shlex
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -24,7 +24,7 @@ from typer.exceptions import TyperException
 from typer.main import get_command
 
 from vidgen.cli.console import Console
-from vidgen.cli.options import Talk
+from vidgen.cli.options import Given, Talk
 from vidgen.cli.page import Page
 from vidgen.errors import UsageError
 
@@ -115,12 +115,17 @@ class Command:
             return UsageError(f"{flag} takes no value", next=help_page)
         return UsageError(f"{flag} needs a value: {flag} {value_words(param)}", next=help_page)
 
-    def call(self, values: Mapping[str, Any], console: Console) -> int | None:
-        """Run the function: bundles filled in, the console handed to whoever asks for one."""
+    def call(
+        self, values: Mapping[str, Any], console: Console, given: Iterable[str] = ()
+    ) -> int | None:
+        """Run the function: bundles filled in; the console, and the names of what was `given` on
+        the command line, handed to whoever asks for them."""
         arguments: dict[str, Any] = {}
         for p in _parameters(self.function):
             if p.annotation is Console:
                 arguments[p.name] = console
+            elif p.annotation is Given:
+                arguments[p.name] = Given(given)
             elif _is_bundle(p):
                 own = {f.name: values[f.name] for f in dataclasses.fields(p.annotation)}
                 arguments[p.name] = p.annotation(**own)
@@ -140,7 +145,7 @@ def _is_bundle(p: inspect.Parameter) -> bool:
 def _flat(function: Callable) -> Iterator[inspect.Parameter]:
     """The parameters of a command without what every command has; bundles unfolded into options."""
     for p in _parameters(function):
-        if p.annotation in (Console, Talk):
+        if p.annotation in (Console, Given, Talk):
             continue
         if _is_bundle(p):
             yield from _fields(p.annotation)

@@ -6,7 +6,18 @@ from typing import Annotated, Literal
 
 from vidgen.cli import video_output
 from vidgen.cli.console import Console
-from vidgen.cli.options import Crf, DryRun, Fps, Inputs, Keep, Model, Place, RecordOutput, option
+from vidgen.cli.options import (
+    Crf,
+    DryRun,
+    Fps,
+    Given,
+    Inputs,
+    Keep,
+    Model,
+    Place,
+    RecordOutput,
+    option,
+)
 from vidgen.cli.page import Page
 
 Decoder = Annotated[
@@ -59,6 +70,7 @@ def decode(
     out: RecordOutput,
     place: Place,
     console: Console,
+    given: Given,
     inputs: Inputs = None,
     model: Model = None,
     decoder: Decoder = None,
@@ -72,6 +84,8 @@ def decode(
     from vidgen.systems.base import ModelFolder
 
     video = not dry_run and video_output.check(out, format)
+    if not dry_run:
+        video_output.refuse_unused(given, out, format, video=video)
     takes = Kind("latents", "vidgen sample-keyframes")
     folder = ModelFolder.find(model)
     folder.component("vae")

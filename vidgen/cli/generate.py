@@ -12,6 +12,7 @@ from vidgen.cli.options import (
     Crf,
     DryRun,
     Fps,
+    Given,
     GuidanceScale,
     Model,
     Negative,
@@ -64,6 +65,7 @@ def generate(
     out: RecordOutput,
     running: Running,
     console: Console,
+    given: Given,
     prompts: Prompts = None,
     input: PromptFile = None,
     negative: Negative = None,
@@ -86,6 +88,8 @@ def generate(
     from vidgen.systems.base import ModelFolder
 
     video = (not dry_run or out.output != "-") and video_output.check(out)
+    if not dry_run or out.output != "-":
+        video_output.refuse_unused(given, out, None, video=video)
     found = rows.gather(prompts or [], input, negative=negative)
     seeds = check_seeds(seed, num_samples)
     wanted = Wanted(seeds, num_samples, steps, guidance_scale, solver, shift)

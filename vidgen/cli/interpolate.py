@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from vidgen.cli.console import Console
 from vidgen.cli.latents import Asked, run_latents
-from vidgen.cli.options import DryRun, Inputs, Model, RecordOutput, Running, Steps, option
+from vidgen.cli.options import DryRun, Given, Inputs, Model, RecordOutput, Running, Steps, option
 from vidgen.cli.page import Page
 
 PAGE = Page(
@@ -77,6 +77,7 @@ def interpolate(
     out: RecordOutput,
     running: Running,
     console: Console,
+    given: Given,
     inputs: Inputs = None,
     passes: Passes = 1,
     method: Method = "grouped",
@@ -98,5 +99,5 @@ def interpolate(
 
         return plan.interpolating
 
-    asked = Asked(out, running, console, inputs, model, dry_run)
-    run_latents(asked, component, chosen, planned)
+    asked = Asked(out, running, console, inputs, model, dry_run, given)
+    run_latents(asked, component, component is not None, chosen, planned)

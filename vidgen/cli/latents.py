@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from vidgen.cli.console import Console
-from vidgen.cli.options import RecordOutput, Running
+from vidgen.cli.options import Given, RecordOutput, Running
 
 if TYPE_CHECKING:
     from vidgen.io.record import Record
@@ -22,24 +22,31 @@ class Asked(NamedTuple):
     inputs: list[str] | None
     model: str | None
     dry_run: bool
+    given: Given
 
 
 def run_latents(
     asked: Asked,
     component: str | None,
+    network: bool,
     chosen: Callable[[], tuple[Choices, Callable[..., Iterator[Record]]]],
     planned: Callable[[], Callable[..., str]],
 ) -> None:
     """Run the stage, or say what it would do.
 
     component  that the model must have; None: the method needs no model
+    network    whether the method samples from a network
     chosen     → its choices, and the stage
     planned    → what makes the words for --dry-run
     """
     from vidgen.cli.runner import Kind, check_names, headers_of, open_inputs, print_text, run_stage
     from vidgen.systems.base import ModelFolder
 
-    out, running, console, inputs, model, dry_run = asked
+    out, running, console, inputs, model, dry_run, given = asked
+    if component is None:
+        given.refuse("model", "device", "dtype", why="the method computes without a model")
+    if not network:
+        given.refuse("compile", "attention", why="the method samples from no network")
     takes = Kind("latents", "vidgen sample-keyframes")
     folder = None if component is None else ModelFolder.find(model)
     if folder is not None and component is not None:

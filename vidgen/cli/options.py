@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
+from vidgen.errors import UsageError
+
 if TYPE_CHECKING:
     from vidgen.stages.base import Compute
 
@@ -241,6 +243,22 @@ _Progress = Annotated[
 _Debug = Annotated[
     bool, option("--debug", group=RUNNING, help="with an error, print where in the code it arose")
 ]
+
+
+# --- what was typed -------------------------------------------------------------------------------
+
+
+class Given(frozenset[str]):
+    """The parameters that the command line itself sets, for a command that asks. What the
+    environment or a settings file says is for every command: it is no mistake where it has no
+    use."""
+
+    def refuse(self, *names: str, why: str) -> None:
+        """UsageError for the first of these that was typed although it would have no effect."""
+        for name in names:
+            if name in self:
+                flag = "--" + name.replace("_", "-")
+                raise UsageError(f"{flag} has no effect here: {why}", next=f"leave {flag} out")
 
 
 # --- bundles --------------------------------------------------------------------------------------

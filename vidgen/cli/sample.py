@@ -10,6 +10,7 @@ from vidgen.cli.console import Console
 from vidgen.cli.encode_text import NoCache, cache
 from vidgen.cli.options import (
     DryRun,
+    Given,
     GuidanceScale,
     Inputs,
     Model,
@@ -74,6 +75,7 @@ def sample(
     out: RecordOutput,
     running: Running,
     console: Console,
+    given: Given,
     inputs: Inputs = None,
     prompt: Prompt = None,
     negative: Negative = None,
@@ -97,6 +99,7 @@ def sample(
     folder.component("transformer")
     passes = passes_of(folder, passes, console)
     if not prompt:
+        given.refuse("no_cache", why="text records are encoded already; it is for --prompt")
         sample_texts(out, running, console, inputs, folder, wanted, passes=passes, dry_run=dry_run)
         return
 

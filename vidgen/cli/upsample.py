@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from vidgen.cli.console import Console
 from vidgen.cli.latents import Asked, run_latents
-from vidgen.cli.options import DryRun, Inputs, Model, RecordOutput, Running, Steps, option
+from vidgen.cli.options import DryRun, Given, Inputs, Model, RecordOutput, Running, Steps, option
 from vidgen.cli.page import Page
 
 PAGE = Page(
@@ -78,6 +78,7 @@ def upsample(
     out: RecordOutput,
     running: Running,
     console: Console,
+    given: Given,
     inputs: Inputs = None,
     scale: Scale = 2,
     method: Method = "diffusion",
@@ -98,5 +99,5 @@ def upsample(
 
         return plan.enlarging
 
-    asked = Asked(out, running, console, inputs, model, dry_run)
-    run_latents(asked, component, chosen, planned)
+    asked = Asked(out, running, console, inputs, model, dry_run, given)
+    run_latents(asked, component, component == "upsampler", chosen, planned)

@@ -11,7 +11,7 @@ from vidgen.errors import UsageError
 
 if TYPE_CHECKING:
     from vidgen.cli.console import Console
-    from vidgen.cli.options import RecordOutput
+    from vidgen.cli.options import Given, RecordOutput
     from vidgen.io.record import Record
 
 RawFormat = Annotated[
@@ -42,6 +42,19 @@ def check(out: RecordOutput, format: str | None = None) -> bool:
         return True
     check_output(out)
     return format is not None
+
+
+def refuse_unused(given: Given, out: RecordOutput, format: str | None, *, video: bool) -> None:
+    """UsageError for what was typed about a video that the output won't be; `video`: what `check`
+    said."""
+    if not video:
+        given.refuse("fps", "crf", why="records are written, and -o FILE.mp4 would be a video")
+    elif "crf" in given:
+        from vidgen.io.video import FORMATS, format_of
+
+        form = format or format_of(out.output)
+        if FORMATS[form].highest_crf is None:
+            given.refuse("crf", why=f"{form} has no quality to set")
 
 
 def check_names(out: RecordOutput, ids: Iterable[str], *, video: bool) -> None:
