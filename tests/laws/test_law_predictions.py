@@ -6,14 +6,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidgen.diffusion.level import Level, implied_eps, noised
-from vidgen.diffusion.prediction import PREDICTIONS, Edm, Eps, Shrunk, SingularLevel, denoiser
+from vidgen.diffusion.prediction import (
+    PREDICTIONS,
+    Edm,
+    Eps,
+    Shrunk,
+    SingularLevel,
+    Snap,
+    denoiser,
+)
 from vidgen.diffusion.schedules import SCHEDULES
 
-ROWS = [PREDICTIONS[name]() for name in ("x0", "shrunk", "eps", "v", "flow", "edm")] + [
-    Edm(1.0),
-    Edm(0.1),
-]
-IDS = ["x0", "shrunk", "eps", "v", "flow", "edm", "edm-1.0", "edm-0.1"]
+NAMES = ["x0", "shrunk", "eps", "v", "flow", "edm", "snap"]
+ROWS = [PREDICTIONS[name]() for name in NAMES] + [Edm(1.0), Edm(0.1), Snap(0.5)]
+IDS = [*NAMES, "edm-1.0", "edm-0.1", "snap-0.5"]
 
 
 def level(alpha, sigma, dtype=torch.float64):
@@ -26,7 +32,7 @@ def pair(dtype=torch.float64):
 
 
 def test_the_table_is_complete():
-    assert sorted(PREDICTIONS) == ["edm", "eps", "flow", "shrunk", "v", "x0"]
+    assert sorted(PREDICTIONS) == sorted(NAMES)
 
 
 @given(alpha=st.floats(0, 10), sigma=st.floats(0.01, 100))
@@ -79,6 +85,10 @@ def test_ends_hold_or_say_why_not(prediction):
         if isinstance(prediction, Edm):
             with pytest.raises(SingularLevel, match="alpha = 0 or sigma = 0"):
                 prediction.inputs(z, at)
+        elif isinstance(prediction, Snap):
+            if at.sigma == 0:
+                with pytest.raises(SingularLevel, match="with sigma = 0"):
+                    prediction.inputs(z, at)
         else:
             scaled, t = prediction.inputs(z, at)
             assert t is at.t

@@ -60,6 +60,11 @@ def finer(times: Tensor) -> Tensor:
     return torch.cat([(left + share * (right - left)).flatten(), times[-1:]])
 
 
+def frames_after(passes: int, keyframes: int) -> int:
+    """How many frames so many keyframes are after some passes: 4T − 3 of T after each."""
+    return STRIDE**passes * (keyframes - 1) + 1
+
+
 class Packing(Protocol):
     """How a network sees groups."""
 

@@ -48,11 +48,17 @@ def uniform_flow(b: int, generator: Generator | None = None) -> Level:
 
 
 def lognormal_edm(
-    b: int, mean: float = -1.2, std: float = 1.2, generator: Generator | None = None
+    b: int,
+    mean: float = -1.2,
+    std: float = 1.2,
+    generator: Generator | None = None,
+    *,
+    sigma_in: float = 1.0,
 ) -> Level:
-    """EDM levels with ln(sigma) ~ N(mean, std^2) (Karras et al. 2022, Table 1)."""
+    """EDM levels with ln(sigma) ~ N(mean, std^2) (Karras et al. 2022, Table 1); of a signal shrunk
+    by `sigma_in`, Snap Video's."""
     sigma = torch.exp(mean + std * torch.randn(b, generator=generator, device=_device(generator)))
-    return Level(sigma, torch.ones_like(sigma), sigma)
+    return Level(sigma, torch.full_like(sigma, 1 / sigma_in), sigma)
 
 
 def uniform(b: int, table: Level, generator: Generator | None = None) -> Level:

@@ -1,6 +1,6 @@
 """What a network's raw output means, and how to get x0 from it.
 
-Six conventions, one table; all are written for any (alpha, sigma), so none assumes
+Seven conventions, one table; all are written for any (alpha, sigma), so none assumes
 alpha^2 + sigma^2 = 1 or alpha + sigma = 1:
 
     name   output                                    x0 =
@@ -10,9 +10,11 @@ alpha^2 + sigma^2 = 1 or alpha + sigma = 1:
     v      alpha eps - sigma x0                      (alpha z - sigma out) / (alpha^2 + sigma^2)
     flow   eps - x0                                  (z - sigma out) / (alpha + sigma)
     edm    (sigma x0 / sd - alpha sd eps) / n        c_skip z + c_out out
+    snap   (sd eps - sigma x0 / sd) / m              c_skip z + c_out out
 
-with sd = sigma_data and n^2 = sigma^2 + alpha^2 sd^2. Law L1: x0(target(x0, eps), z) = x0 for every
-row and every level; at alpha = 0 `eps` alone cannot hold and raises `SingularLevel`.
+with sd = sigma_data, n^2 = sigma^2 + alpha^2 sd^2 and m^2 = sigma^2 + sd^2. Law L1:
+x0(target(x0, eps), z) = x0 for every row and every level; at alpha = 0 `eps` alone cannot hold and
+raises `SingularLevel`.
 """
 
 from __future__ import annotations
@@ -158,6 +160,50 @@ class Edm:
         return torch.ones_like(level.sigma)
 
 
+@dataclass(frozen=True)
+class Snap:
+    """Input-scaled EDM (Snap Video, Menapace et al. 2024, Table 1): z = x0 / sigma_in + sigma eps.
+
+    alpha is 1 / sigma_in. With sigma_in = 1 it is EDM with the sign of the output turned. The
+    target does not know of sigma_in: to put x0 / sigma_in into EDM would add a part of the size of
+    1 / sigma. The paper writes the target with two signs; here is the set that agrees with itself.
+    """
+
+    sigma_data: float = 1.0  # standard deviation of the data; 1 in the final model
+
+    def _level(self, level: Level) -> tuple[Tensor, Tensor, Tensor]:
+        """sigma, its root sum of squares with sigma_data, and sigma^2 + alpha sigma_data^2."""
+        sigma, sd = level.sigma, self.sigma_data
+        return sigma, (sigma**2 + sd**2).sqrt(), sigma**2 + level.alpha * sd**2
+
+    def inputs(self, z: Tensor, level: Level) -> tuple[Tensor, Tensor]:
+        c_in = (level.sigma**2 + (level.alpha * self.sigma_data) ** 2).rsqrt()
+        c_noise = level.sigma.log() / 4
+        if not c_noise.isfinite().all():
+            raise SingularLevel(
+                "a `snap` network cannot be told a level with sigma = 0",
+                why="its time is ln(sigma) / 4, which is infinite there",
+                next="use a schedule that ends with a step to sigma = 0, such as snap",
+            )
+        return expand(c_in, z) * z, c_noise
+
+    def x0(self, out: Tensor, z: Tensor, level: Level) -> Tensor:
+        sigma, norm, power = self._level(level)
+        c_skip = self.sigma_data**2 / power
+        c_out = -sigma * self.sigma_data * norm / power
+        return expand(c_skip, z) * z + expand(c_out, z) * out
+
+    def target(self, x0: Tensor, eps: Tensor, level: Level) -> Tensor:
+        sigma, norm, _ = self._level(level)
+        of_eps, of_x0 = self.sigma_data / norm, sigma / (self.sigma_data * norm)
+        return expand(of_eps, x0) * eps - expand(of_x0, x0) * x0
+
+    def weight(self, level: Level) -> Tensor:
+        # EDM's weight of x0, carried over: (1/sd^2 + 1/sigma^2) c_out^2; sigma_in^2 as sigma -> 0.
+        _, norm, power = self._level(level)
+        return (norm**2 / power) ** 2
+
+
 PREDICTIONS: dict[str, Callable[..., Prediction]] = {
     "x0": X0,
     "shrunk": Shrunk,
@@ -165,6 +211,7 @@ PREDICTIONS: dict[str, Callable[..., Prediction]] = {
     "v": V,
     "flow": Flow,
     "edm": Edm,
+    "snap": Snap,
 }
 
 

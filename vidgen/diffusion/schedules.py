@@ -76,6 +76,25 @@ def karras(n: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float
     return _levels(sigma, torch.ones_like(sigma), sigma)
 
 
+def snap(
+    n: int,
+    sigma_in: float = 4.0,
+    sigma_min: float = 0.002,
+    sigma_max: float = 80.0,
+    rho: float = 7.0,
+) -> Levels:
+    """EDM's levels of a signal shrunk by sigma_in (Snap Video, Menapace et al. 2024, Sec. 3.2).
+
+    sigma_in = k sqrt(T), for T frames whose sides are k times the 64 pixels that EDM was made for.
+    The last level has alpha = 1: the step that arrives there gives the sample its size back.
+    """
+    if not sigma_in > 0:
+        raise UsageError(f"sigma_in is {sigma_in}, and must be above 0")
+    levels = karras(n, sigma_min, sigma_max, rho)
+    small = torch.tensor(1 / sigma_in)
+    return [Level(t, small, sigma) for t, _, sigma in levels[:-1]] + [levels[-1]]
+
+
 # --- DDPM: a table of training timesteps, and a choice among them ---------------------------------
 
 
@@ -192,6 +211,7 @@ def cosine(
 SCHEDULES: dict[str, Callable[..., Levels]] = {
     "linear_flow": linear_flow,
     "karras": karras,
+    "snap": snap,
     "ddpm_scaled_linear": ddpm_scaled_linear,
     "cosine": cosine,
 }
