@@ -21,6 +21,7 @@ TASKS: dict[str, str] = {
     "autoencoder": "vidgen.train.tasks.autoencoder:AutoencoderTask",
     "text": "vidgen.train.tasks.text:TextTask",
     "judge": "vidgen.train.tasks.judge:JudgeTask",
+    "features": "vidgen.train.tasks.features:FeaturesTask",
     "keyframes": "vidgen.train.tasks.keyframes:KeyframesTask",
     "interpolation": "vidgen.train.tasks.interpolation:InterpolationTask",
     "video-decoder": "vidgen.train.tasks.video_decoder:VideoDecoderTask",

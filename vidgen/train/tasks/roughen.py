@@ -22,7 +22,7 @@ def roughened(clips: Tensor, generator: torch.Generator) -> Tensor:
 
     x = rearrange(clips.float(), "b t h w c -> b t c h w")
     x = _blurred(x, amount(1.3, 1.5).flatten().tolist())
-    x = _compressed(x, amount(40.0, 2.0))
+    x = compressed(x, amount(40.0, 2.0))
     x = x + amount(10.0, 2.0) * torch.randn(x.shape, generator=generator)
     x = (x - 128) * (1 + (amount(2.0) - 1) * 0.1) + 128 + (amount(2.0) - 1) * 8
     return rearrange(x.round().clamp(0, 255).to(torch.uint8), "b t c h w -> b t h w c")
@@ -45,7 +45,7 @@ def _blurred(x: Tensor, sigmas: list[float]) -> Tensor:
     return torch.stack(out)
 
 
-def _compressed(x: Tensor, step: Tensor) -> Tensor:
+def compressed(x: Tensor, step: Tensor) -> Tensor:
     """Blocks' cosine transform rounded to multiples of `step`, coarser the finer the detail."""
     basis = _cosines()
     h = x.shape[-2]
