@@ -35,6 +35,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "generate": ("generate", "prompts to videos, in one process"),
     },
     "Evaluation": {
+        "evaluate-fvd": ("evaluate_fvd", "how far generated clips are from real ones (FVD, KVD)"),
         "evaluate-camera": ("evaluate_camera", "how far camera paths are from the reference"),
         "evaluate-world": ("evaluate_world", "whether clips of the world show what was asked for"),
     },
