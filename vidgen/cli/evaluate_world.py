@@ -13,6 +13,7 @@ from vidgen.cli.evaluate_world_report import as_report, as_table, write_failures
 from vidgen.cli.evaluate_world_rows import read_rows
 from vidgen.cli.options import Device, Json, argument, option
 from vidgen.cli.page import Page
+from vidgen.cli.reporting import ReportFile, check_files, named_numbers
 from vidgen.cli.runner import print_json, print_text, require_stdin
 from vidgen.cli.schemas import NUMBER, SHA256, TEXT, WHOLE, array, obj, or_null
 from vidgen.errors import Exit, ThresholdError, UsageError
@@ -89,11 +90,6 @@ Sheet = Annotated[
     option("--failures", metavar="FILE", default="none", settable=False,
            help="a PNG of the clips that are wrong, with what was seen"),
 ]  # fmt: skip
-Report = Annotated[
-    str | None,
-    option("--report", metavar="FILE", default="none", settable=False,
-           help="write the JSON report to a file, too"),
-]  # fmt: skip
 
 _SHARE = obj({"right": WHOLE, "of": WHOLE, "share": NUMBER, "low": NUMBER, "high": NUMBER})
 _SHARES = {"type": "object", "additionalProperties": _SHARE}
@@ -132,7 +128,7 @@ def evaluate_world(
     min: Min = None,
     ceiling: Ceiling = 256,
     failures: Sheet = None,
-    report: Report = None,
+    report: ReportFile = None,
     json: Json = False,
     device: Device = "auto",
 ) -> int | None:
@@ -140,7 +136,7 @@ def evaluate_world(
     paths = inputs or ["-"]
     if "-" in paths:
         require_stdin()
-    check_files(failures, report)
+    check_files({"--failures": failures, "--report": report})
     rows = read_rows(prompts) if prompts else None
     folder = find_judge(judge, level)
 
@@ -174,39 +170,21 @@ def evaluate_world(
     return require(least, found["scores"])
 
 
-def check_files(failures: str | None, report: str | None) -> None:
-    """UsageError for what can't be written, before the work."""
-    from vidgen.io.files import check_writable
-    from vidgen.io.pattern import is_pattern
-
-    for path in filter(None, (failures, report)):
-        if path == "-" or is_pattern(path):
-            raise UsageError(f"{path}: is not one file", next="--json prints the report")
-        check_writable(path)
-    if report is not None and failures == report:
-        raise UsageError(f"{report}: is named twice, by --failures and --report")
-
-
 def thresholds(words: Sequence[str]) -> dict[str, float]:
     """`all=0.95` … → {"all": 0.95}; UsageError for what is no factor or no share."""
     from vidgen.metrics.world_accuracy import FACTORS
 
     known = (*FACTORS, "relation", "count", "all")
-    found = {}
-    for word in words:
-        name, equals, text = word.partition("=")
-        try:
-            share = float(text)
-        except ValueError:
-            share = -1.0
-        if name not in known or not equals or not 0 <= share <= 1:
-            raise UsageError(
-                f"--min {word}: is not FACTOR=SHARE",
-                why=f"factors: {', '.join(known)}; shares are 0 to 1",
-                next="--min all=0.95",
-            )
-        found[name] = share
-    return found
+    return named_numbers(
+        "--min",
+        words,
+        known,
+        form="FACTOR=SHARE",
+        low=0.0,
+        high=1.0,
+        why=f"factors: {', '.join(known)}; shares are 0 to 1",
+        example="--min all=0.95",
+    )
 
 
 def find_judge(given: str | None, level: str) -> Path:

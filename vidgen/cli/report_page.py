@@ -33,9 +33,7 @@ th { font-weight: 600 } tr + tr > * { border-top: 1px solid #8884 }
 .warnings { border-left: 4px solid #d1622b; padding-left: 1.5em }
 .plots, .clips { display: flex; flex-wrap: wrap; gap: 1em } figure { margin: 0; max-width: 100% }
 figcaption { font-size: .85em; max-width: 420px; overflow-wrap: anywhere }
-svg { max-width: 100%; height: auto } svg text { font-size: 11px; fill: currentColor }
-.axis { stroke: currentColor; fill: none } .grid { stroke: #8883; fill: none }
-.mark { stroke: #d1622b; stroke-width: 2 } polyline { stroke-width: 1.5 }
+svg { max-width: 100%; height: auto }
 .clips img { height: 160px; max-width: 100%; object-fit: contain; image-rendering: pixelated }
 pre { overflow: auto; max-height: 30em }
 """
@@ -80,14 +78,16 @@ def _warnings(warnings: list[str]) -> str:
 
 
 def _scores(scores: Mapping[str, Score]) -> str:
-    head = "<tr><th></th><th>value</th><th></th><th>95 % interval</th><th>n</th></tr>"
+    head = "".join(
+        f'<th class="number">{word}</th>' for word in ("", "value", "", "95 % interval", "n")
+    )
     rows = [
         f'<tr><th scope="row">{text(name)} {_arrow(one)}</th>'
         f'<td class="number">{shown(one.value)}</td><td>{text(one.unit)}</td>'
         f'<td class="number">{shown_interval(one)}</td><td class="number">{one.n}</td></tr>'
         for name, one in scores.items()
     ]
-    return f"<table>{head}{''.join(rows)}</table>"
+    return f"<table><tr>{head}</tr>{''.join(rows)}</table>"
 
 
 def _arrow(score: Score) -> str:

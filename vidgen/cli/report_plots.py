@@ -11,9 +11,10 @@ from vidgen.cli.console import printable
 from vidgen.cli.report_text import shown
 
 WIDTH, HEIGHT = 420, 220
-LEFT, RIGHT, TOP, BOTTOM = 58, 12, 12, 38
+LEFT, RIGHT, TOP, BOTTOM = 58, 20, 12, 38
 COLORS = ("#3b76c4", "#d1622b", "#3c9150", "#9457b0", "#b58a1b", "#b9475d")
 MOST_BINS = 30
+_AXIS = 'fill="none" stroke="currentColor"'
 
 
 def text(x: object) -> str:
@@ -81,8 +82,8 @@ def histogram(values: Sequence[float], name: str, mark: float | None = None) -> 
     ]
     if inside and mark is not None:
         bars.append(
-            f'<line class="mark" x1="{x(mark):g}" x2="{x(mark):g}" y1="{TOP}"'
-            f' y2="{HEIGHT - BOTTOM}"><title>score {text(shown(mark))}</title></line>'
+            f'<line stroke="{COLORS[1]}" stroke-width="2" x1="{x(mark):g}" x2="{x(mark):g}"'
+            f' y1="{TOP}" y2="{HEIGHT - BOTTOM}"><title>score {text(shown(mark))}</title></line>'
         )
     whole = [tick for tick in y.ticks() if tick == int(tick)]
     return _figure(x, y, name, f"histogram of {name}, {len(values)} clips", bars, y_ticks=whole)
@@ -106,7 +107,7 @@ def curves(x_name: str, xs: Sequence[float], lines: Mapping[str, Sequence[float]
             ]
         drawn.append(
             f'<text x="{WIDTH - RIGHT - 4}" y="{TOP + 10 + 13 * i}" text-anchor="end"'
-            f' style="fill:{color}">{text(name)}</text>'
+            f' fill="{color}">{text(name)}</text>'
         )
     return _figure(x, y, x_name, f"{', '.join(lines)} over {x_name}", drawn)
 
@@ -132,19 +133,20 @@ def _figure(
 ) -> str:
     """Axes with ticks, and what is drawn between them."""
     floor, middle = HEIGHT - BOTTOM, (LEFT + WIDTH - RIGHT) / 2
-    axes = [f'<path class="axis" d="M{LEFT} {TOP}V{floor}H{WIDTH - RIGHT}"/>']
+    axes = [f'<path {_AXIS} d="M{LEFT} {TOP}V{floor}H{WIDTH - RIGHT}"/>']
     axes += [
-        f'<path class="axis" d="M{x(v):g} {floor}v4"/>'
+        f'<path {_AXIS} d="M{x(v):g} {floor}v4"/>'
         f'<text x="{x(v):g}" y="{floor + 16}" text-anchor="middle">{shown(v)}</text>'
         for v in x.ticks()
     ]
     axes += [
-        f'<path class="grid" d="M{LEFT} {y(v):g}H{WIDTH - RIGHT}"/>'
+        f'<path {_AXIS} stroke-opacity=".2" d="M{LEFT} {y(v):g}H{WIDTH - RIGHT}"/>'
         f'<text x="{LEFT - 6}" y="{y(v) + 4:g}" text-anchor="end">{shown(v)}</text>'
         for v in (y.ticks() if y_ticks is None else y_ticks)
     ]
     axes.append(f'<text x="{middle:g}" y="{HEIGHT - 5}" text-anchor="middle">{text(x_name)}</text>')
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img"'
+        f' font-size="11" fill="currentColor"'
         f' aria-label="{text(title)}">' + "".join([*axes, *drawn]) + "</svg>"
     )
