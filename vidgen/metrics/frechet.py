@@ -202,7 +202,7 @@ def _distance(mean_x: Tensor, a: Tensor, mean_y: Tensor, b: Tensor) -> float:
 
 
 def _short(a: Tensor) -> Tensor:
-    """`k d` with the same aᵀa and k ≤ d, without forming it: that would leave half of the digits."""
+    """`k d` with the same aᵀa and k ≤ d, not by way of aᵀa, which has half of the digits."""
     return a if len(a) <= a.shape[1] else torch.linalg.qr(a, mode="r").R
 
 
