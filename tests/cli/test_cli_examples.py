@@ -16,6 +16,7 @@ import pytest
 from vidgen.cli import app
 from vidgen.io.record import Record
 from vidgen.io.stream import write_stream
+from vidgen.metrics.report import Report, Score
 
 ROOT = Path(__file__).parent.parent.parent
 SHIPPED = (ROOT / "vidgen" / "models" / "world" / "model_index.json").is_file()
@@ -42,6 +43,9 @@ def files(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
         Path("prompts.txt").write_text("a green ball moves left\na white can spins\n")
         Path("prompts.jsonl").write_text('{"id": "a", "prompt": "a blue cube", "seed": 3}\n')
         Path("report.json").write_text(json.dumps(made_report.report()))
+        for name, fvd in (("before", 120.0), ("after", 100.0)):
+            found = Report("evaluate-fvd", {}, [], {"fvd": Score(fvd, better="lower")})
+            Path(f"{name}.json").write_text(found.to_json())
         shutil.copytree(tiny_model, made_report.run_folder(Path("runs/world-keyframes")) / "model")
         for name, value in (("a", 0), ("b", 1)):
             tensors = {"x": np.full(3, value, np.float32)}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 from vidgen.cli.compare import compare_records, compare_videos
 from vidgen.cli.console import Console, printable
 from vidgen.cli.media import content_of
 from vidgen.cli.options import Json, argument, option
 from vidgen.cli.page import Page
+from vidgen.cli.report_compare import compare_reports, is_json
+from vidgen.cli.reporting import REPORT_SCHEMA, SCORE_SCHEMA
 from vidgen.cli.runner import print_json, require_stdin
 from vidgen.cli.schemas import (
     ANY,
@@ -18,10 +20,13 @@ from vidgen.cli.schemas import (
     WHOLE,
     array,
     obj,
+    one_of,
     or_null,
     report,
 )  # fmt: skip
 from vidgen.errors import Exit, UsageError
+from vidgen.metrics.report import SCHEMA as REPORT
+from vidgen.metrics.report import Rule, Verdict
 
 if TYPE_CHECKING:
     from vidgen.io.record import Record
@@ -34,16 +39,22 @@ Compares records by their ids, whatever their order: tensors by name, with the g
 and the root of the mean square where values differ, then attributes and the steps of the log. Two
 videos are compared frame by frame, with the PSNR, and sample by sample where they have sound.
 
-Like diff and cmp it says nothing about what is equal. The exit code is 0 if the files are equal,
-or differ in numbers by no more than --tolerance, and 1 if they differ; 2 and 3 are trouble, as
-everywhere. How a file is laid out doesn't count: a stream and its NPZ are equal.""",
-    reads="two files of records, NPZ files or videos",
+Of two reports of an evaluation it says for each score whether B is better or worse than A, or
+within noise: the intervals overlap, or the difference is at most --tolerance. Reports of different
+settings are refused, since their numbers mean different things.
+
+Of records and videos it says nothing about what is equal, like diff and cmp. The exit code is 0
+if the files are equal, or differ in numbers by no more than --tolerance or within noise, and 1 if
+they differ; 2 and 3 are trouble, as everywhere. How a file is laid out doesn't count: a stream and
+its NPZ are equal.""",
+    reads="two files of records, NPZ files, videos or reports",
     writes="text, or JSON, to standard output",
     examples=[
         ("vidgen diff a.safetensors b.safetensors || echo they differ", "what differs"),
         ("vidgen diff --tolerance 1e-5 --only-tensors clip.safetensors clip.safetensors",
          "rounding and history don't matter"),
         ("vidgen diff clip.mp4 ball.mp4 || true", "two videos"),
+        ("vidgen diff before.json after.json || true", "two reports: better or worse"),
     ],
     see_also=["vidgen-inspect(1)", "vidgen-log(1)"],
 )  # fmt: skip
@@ -90,6 +101,15 @@ _VIDEO = obj(
         "log": array(TEXT),
     }
 )
+_SCORE = obj(
+    {
+        "name": TEXT,
+        "verdict": one_of(*get_args(Verdict)),
+        "rule": or_null(one_of(*get_args(Rule))),
+        "a": or_null(SCORE_SCHEMA),
+        "b": or_null(SCORE_SCHEMA),
+    }
+)
 SCHEMAS = {
     "vidgen.diff/1": report(
         "vidgen.diff/1",
@@ -101,9 +121,11 @@ SCHEMAS = {
             "tolerance": NUMBER,
             "records": array(_RECORD),
             "video": _VIDEO,
+            "scores": array(_SCORE),
         },
-        optional=("records", "video"),
-    )
+        optional=("records", "video", "scores"),
+    ),
+    REPORT: REPORT_SCHEMA,
 }
 
 Tolerance = Annotated[
@@ -118,7 +140,7 @@ OnlyTensors = Annotated[
 
 def diff(
     console: Console,
-    a: Annotated[str, argument("A", "records, NPZ or a video; - is standard input")],
+    a: Annotated[str, argument("A", "records, NPZ, a video or a report; - is standard input")],
     b: Annotated[str, argument("B", "what to compare it with")],
     *,
     tolerance: Tolerance = 0.0,
@@ -129,14 +151,23 @@ def diff(
         require_stdin()
     if a == b == "-":
         raise UsageError("standard input (`-`) can be read only once")
-    kinds = {content_of(a), content_of(b)}
+    kinds = {"report" if is_json(path) else content_of(path) for path in (a, b)}
+    if len(kinds) > 1 and "report" in kinds:
+        raise UsageError(
+            f"{a} and {b}: a report and something else can't be compared",
+            next="vidgen diff before.json after.json",
+        )
     if len(kinds) > 1:
         raise UsageError(
             f"{a} and {b}: a video and records can't be compared",
             next="vidgen convert VIDEO -o VIDEO.safetensors makes records of it",
         )
     with_history = not only_tensors
-    if kinds == {"video"}:
+    if kinds == {"report"}:
+        if only_tensors:
+            raise UsageError("--only-tensors: reports have none")
+        found = compare_reports(a, b, tolerance)
+    elif kinds == {"video"}:
         found = compare_videos(a, b, tolerance, with_history)
     else:
         found = compare_records(_read(a), _read(b), tolerance, with_history)

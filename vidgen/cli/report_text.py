@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 
 from vidgen.cli.console import printable
-from vidgen.metrics.report import Difference, Report, Rule, Score
+from vidgen.metrics.report import Difference, Report, Score
 
 ARROWS = {"lower": "↓", "higher": "↑", None: ""}
-_RULES: dict[Rule, tuple[str, str]] = {  # within noise, and beyond it
-    "equal": ("equal", ""),
+_RULES: dict[str, tuple[str, str]] = {  # within noise, and beyond it
     "intervals": ("the intervals overlap", "the intervals are apart"),
     "tolerance": ("within the tolerance", "beyond the tolerance"),
     "values": ("", "no interval and no tolerance"),
@@ -63,18 +62,21 @@ def score_table(report: Report) -> str:
 
 
 def difference_line(one: Difference) -> str:
-    """`fvd: worse, 120.1 → 140.2, beyond the tolerance`"""
+    """`fvd: worse, 120.1 → 140.2, beyond the tolerance`; `fvd: equal, 120.1`"""
     if one.a is None or one.b is None:
         score, side = (one.a, "A") if one.b is None else (one.b, "B")
         return f"{one.name}: only in {side}, {shown_score(score)}" if score else one.name
+    if one.rule == "equal":
+        return f"{one.name}: equal, {shown_score(one.b)}{_counts(one.a, one.b)}"
     return f"{one.name}: {one.verdict}, {move(one)}"
 
 
 def move(one: Difference) -> str:
     """`120.1 → 140.2, beyond the tolerance`"""
-    assert one.a is not None and one.b is not None
+    assert one.a is not None and one.b is not None and one.rule is not None
     why = _RULES[one.rule][one.verdict != "within noise"]
-    before, after = shown_score(one.a), shown_score(one.b)
-    counts = f", n {one.a.n} and {one.b.n}" if one.a.n != one.b.n else ""
-    moved = after if one.rule == "equal" else f"{before} → {after}"
-    return f"{moved}{counts}, {why}"
+    return f"{shown_score(one.a)} → {shown_score(one.b)}{_counts(one.a, one.b)}, {why}"
+
+
+def _counts(a: Score, b: Score) -> str:
+    return f", n {a.n} and {b.n}" if a.n != b.n else ""

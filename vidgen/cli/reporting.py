@@ -8,7 +8,8 @@ report too: `finish` doesn't say them again.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -185,28 +186,23 @@ class Reporting:
             for flag, words in (("--min", self.min), ("--max", self.max))
         }  # fmt: skip
 
-    def _worse(self, baseline: Report, report: Report) -> list[str]:
-        """What of the baseline got worse, or lost."""
+    def _worse(self, baseline: Report, report: Report) -> Iterator[str]:
+        """What of the baseline got worse, or lost, of all that can get worse."""
         comparable(baseline, report, (str(self.baseline), "this report"))
-        found = [
-            compare_scores(name, score, report.scores.get(name), self.tolerance or 0.0)
-            for name, score in baseline.scores.items()
-            if score.better
-        ]
-        return [
-            f"{one.name} is in {self.baseline} and not in this report"
-            if one.b is None
-            else f"{one.name} is {_WORSE[one.verdict]} than in {self.baseline}: {move(one)}"
-            for one in found
-            if one.verdict in _WORSE
-        ]
+        for name, before in baseline.scores.items():
+            one = compare_scores(name, before, report.scores.get(name), self.tolerance or 0.0)
+            if before.better is None:
+                continue
+            if one.b is None:
+                yield f"{name} is in {self.baseline} and not in this report"
+            elif math.isnan(one.b.value):
+                yield f"{name} is nan"
+            elif one.verdict in ("worse", "differs"):
+                how = "worse" if one.verdict == "worse" else "other"
+                yield f"{name} is {how} than in {self.baseline}: {move(one)}"
 
 
-# What fails a baseline; a score that has another `better` there than here says nothing else.
-_WORSE = {"worse": "worse", "differs": "other", "only in a": "missing"}
-
-
-def _missed(report: Report, bounds: Mapping[str, Mapping[str, float]]) -> Iterable[str]:
+def _missed(report: Report, bounds: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
     for flag, of in bounds.items():
         for name, bound in of.items():
             score = report.scores[name]
@@ -238,9 +234,10 @@ def check_files(paths: Mapping[str, str | None], *, force: bool = False) -> None
         if path == "-" or is_pattern(path):
             raise UsageError(f"{path}: is not one file", next="--json prints the report")
         check_writable(path, force)
-        if path in named:
-            raise UsageError(f"{path}: is named twice, by {named[path]} and {flag}")
-        named[path] = flag
+        place = os.path.realpath(path)
+        if place in named:
+            raise UsageError(f"{path}: is named twice, by {named[place]} and {flag}")
+        named[place] = flag
 
 
 def named_numbers(

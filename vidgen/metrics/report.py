@@ -191,12 +191,13 @@ class Difference:
     verdict   what b is; "differs" where nobody said which way is better
     rule      by what: "equal" values; overlapping or separate "intervals" (a score without one is
               its value alone); a difference of at most, or more than, the "tolerance"; "values"
-              that are not equal, where there is neither interval nor tolerance
+              that are not equal, where there is neither interval nor tolerance; None for a score
+              that is only in one
     """
 
     name: str
     verdict: Verdict
-    rule: Rule
+    rule: Rule | None
     a: Score | None
     b: Score | None
 
@@ -258,7 +259,7 @@ def compare_scores(
     name: str, a: Score | None, b: Score | None, tolerance: float = 0.0
 ) -> Difference:
     if a is None or b is None:
-        return Difference(name, "only in b" if a is None else "only in a", "values", a, b)
+        return Difference(name, "only in b" if a is None else "only in a", None, a, b)
     x, y = a.value, b.value
     if x == y or (math.isnan(x) and math.isnan(y)):
         return Difference(name, "within noise", "equal", a, b)

@@ -1,0 +1,36 @@
+"""What `vidgen diff` finds between two reports."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from vidgen.cli.compare import Comparison
+from vidgen.cli.report_text import difference_line
+from vidgen.metrics.report import Report, comparable, compare, plain
+
+
+def is_json(path: str) -> bool:
+    """Whether a file holds JSON, which of what vidgen compares only reports do. A record begins
+    with the eight bytes of a length, whose last ones are zero: text has none of these."""
+    if not Path(path).is_file():
+        return False
+    with open(path, "rb") as f:
+        head = f.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
+    return (head.startswith(b"{") and b"\0" not in head) or Path(path).suffix == ".json"
+
+
+def compare_reports(a: str, b: str, tolerance: float) -> Comparison:
+    """Score by score: what B is, where A is the one before. InputError for what is no report, and
+    for two whose numbers don't mean the same."""
+    before, after = Report.read(a), Report.read(b)
+    comparable(before, after, (a, b))
+    found = compare(before, after, tolerance)
+    rows = [plain(asdict(one)) for one in found]
+    count = f"{len(found)} score{'s' if len(found) != 1 else ''} within noise"
+    return Comparison(
+        summary=count,
+        report={"scores": rows},
+        equal=all(one.verdict == "within noise" for one in found),
+        lines=[difference_line(one) for one in found],
+    )
