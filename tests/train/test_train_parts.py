@@ -82,6 +82,31 @@ def test_muon_step_is_orthogonal_scaled_and_decayed():
     assert singular.min() > 0.6 and singular.max() < 1.3
 
 
+def test_lamb_by_hand():
+    """Two steps of one tensor, from the formula; a tensor of zeros has a ratio of 1."""
+    net = nn.ParameterDict({"w": torch.tensor([3.0, 4.0]), "gain": torch.zeros(2)})
+    optimizer = Optimizer({"net": net}, Optim(name="lamb", lr=0.1, weight_decay=0.01, eps=1e-6))
+    w, m, v = torch.tensor([3.0, 4.0]), torch.zeros(2), torch.zeros(2)
+    for gradient in (torch.tensor([1.0, -2.0]), torch.tensor([0.5, 0.5])):
+        net["w"].grad, net["gain"].grad = gradient.clone(), torch.ones(2)
+        optimizer.step()
+        m, v = 0.9 * m + 0.1 * gradient, 0.99 * v + 0.01 * gradient**2
+        u = m / (v.sqrt() + 1e-6) + 0.01 * w
+        w = w - 0.1 * min(float(w.norm()), 10.0) / u.norm() * u
+    torch.testing.assert_close(net["w"].detach(), w)
+    assert float(net["gain"].detach()[0]) == pytest.approx(-0.1 - 0.1 * 0.1, abs=1e-5)
+    assert sorted(optimizer.state()) == [f"net.{k}/exp_avg{s}" for k in ("gain", "w")
+                                         for s in ("", "_sq")]  # fmt: skip
+
+
+def test_lambs_weight_norm_is_cut_at_ten():
+    net = nn.ParameterDict({"w": torch.full((4,), 50.0)})
+    optimizer = Optimizer({"net": net}, Optim(name="lamb", lr=0.01))
+    net["w"].grad = torch.ones(4)
+    optimizer.step()
+    assert float((50 - net["w"].detach()).norm()) == pytest.approx(0.01 * 10, rel=1e-4)
+
+
 def test_optimizer_state_keeps_channels_last():
     """A kernel in channels-last order and its state from a file must not be walked differently."""
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from vidgen.errors import UsageError
 from vidgen.train.distributed import full, like
+from vidgen.train.lamb import Lamb
 from vidgen.train.recipe import Optim, Schedule
 from vidgen.train.task import Modules, trainable
 
@@ -117,6 +118,12 @@ class Optimizer:
                     weight_decay=config.muon_weight_decay, nesterov=True,
                 )
             )  # fmt: skip
+        if config.name == "lamb" and any(hasattr(p, "full_tensor") for p in matrices.values()):
+            raise UsageError(
+                "recipe: optim.name lamb with parallel fsdp",
+                why="its norms are of whole tensors",
+                next="set parallel=ddp",
+            )
         if any(hasattr(p, "full_tensor") for p in kernels.values()):
             raise UsageError(
                 "recipe: optim.muon_kernels with parallel fsdp",
@@ -131,7 +138,13 @@ class Optimizer:
             {"params": list(matrices.values()), "weight_decay": config.weight_decay},
             {"params": list(vectors.values()), "weight_decay": 0.0},
         ]
-        if groups := [g for g in groups if g["params"]]:
+        groups = [g for g in groups if g["params"]]
+        if groups and config.name == "lamb":
+            every = [*matrices.values(), *vectors.values()]
+            self._parts.append(
+                Lamb(every, config.lr, config.betas, config.eps, config.weight_decay)
+            )
+        elif groups:
             self._parts.append(
                 torch.optim.AdamW(
                     groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True

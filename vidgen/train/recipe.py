@@ -40,13 +40,14 @@ DTYPES = {"f32": "float32", "fp32": "float32", "float32": "float32",
 
 @dataclass(frozen=True)
 class Optim:
-    """Muon for the matrices of the blocks, AdamW for everything else."""
+    """Muon for the matrices of the blocks, AdamW for everything else; or one of AdamW and LAMB for
+    all parameters."""
 
-    name: str = "muon"  # muon | adamw (then AdamW has all parameters)
-    lr: float = 1.5e-3  # AdamW's learning rate
+    name: str = "muon"  # muon | adamw | lamb
+    lr: float = 1.5e-3  # of AdamW, or LAMB
     betas: tuple[float, float] = (0.9, 0.99)
     eps: float = 1e-8
-    weight_decay: float = 0.0  # AdamW, on matrices and kernels only
+    weight_decay: float = 0.0  # AdamW: on matrices and kernels only; LAMB: on everything
     muon_lr: float = 0.02  # per matrix multiplied by sqrt(max(1, rows / columns))
     muon_momentum: float = 0.95  # Nesterov
     muon_weight_decay: float = 0.01
@@ -55,7 +56,7 @@ class Optim:
     muon_kernels: tuple[str, ...] = ()  # names of convolution kernels that it takes as matrices
 
     def __post_init__(self) -> None:
-        _choice("optim.name", self.name, ("muon", "adamw"))
+        _choice("optim.name", self.name, ("muon", "adamw", "lamb"))
         for key in ("lr", "muon_lr", "eps"):
             _at_least(f"optim.{key}", getattr(self, key), 0.0)
 
