@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, suppress
 from typing import Any, Protocol, TypeVar
 
@@ -62,7 +62,7 @@ def extract(
 Batch = tuple[list[str], list[str], Tensor]  # ids, digests, pixels `b t h w 3`
 
 
-def batches(clips: Iterable[tuple[str, np.ndarray]], size: int) -> Iterator[Batch]:
+def batches(clips: Iterable[tuple[str, np.ndarray]], size: int) -> Generator[Batch]:
     """Clips of one shape, up to `size` together, in their order."""
     names: list[str] = []
     waiting: list[np.ndarray] = []
@@ -80,7 +80,7 @@ def _batch(names: list[str], waiting: list[np.ndarray]) -> Batch:
     return names, [pixel_digest(f) for f in waiting], torch.from_numpy(np.stack(waiting))
 
 
-def ahead(items: Iterator[T], depth: int) -> Generator[T]:
+def ahead(items: Generator[T], depth: int) -> Generator[T]:
     """The same items, made up to `depth` ahead in a thread. What goes wrong there is raised here,
     in its turn; closing this generator ends the thread, and then the one it reads from."""
     done: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(depth)
@@ -94,10 +94,11 @@ def ahead(items: Iterator[T], depth: int) -> Generator[T]:
 
     def work() -> None:
         try:
-            for item in items:
-                put(item)
-                if stop.is_set():
-                    return
+            with closing(items):
+                for item in items:
+                    put(item)
+                    if stop.is_set():
+                        return
         except BaseException as error:  # handed to the thread that asks
             put(None, error)
         else:
