@@ -9,7 +9,6 @@ summaries then attend to each other. What it was trained on, and what its featur
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from vidgen.errors import InputError
-from vidgen.io.weights import load_safetensors
+from vidgen.io.weights import load_safetensors, sha256
 from vidgen.metrics.judge import Block, normalized
 
 SHIPPED = Path(__file__).parent / "features" / "world"
@@ -133,15 +132,15 @@ class WorldFeatures:
     name = "world"
     min_frames = FRAMES
 
-    def __init__(self, network: FeatureNetwork, sha256: str, device: torch.device) -> None:
-        self.network, self.sha256, self.device = network, sha256, device
+    def __init__(self, network: FeatureNetwork, digest: str, device: torch.device) -> None:
+        self.network, self.sha256, self.device = network, digest, device
         self.dim = network.config.features
         self.settings: dict[str, Any] = {
             "extractor": self.name,
-            "layer": "out",
-            "sha256": sha256,
-            "preprocessing": f"{FRAMES} frames evenly from first to last, "
-            f"{HEIGHT}x{WIDTH} bilinear with antialias, uint8, -1..1",
+            "layer": "before the heads of training",
+            "weights_sha256": digest,
+            "preprocessing": f"{FRAMES} frames evenly from first to last; {HEIGHT} × {WIDTH} "
+            "straight, bilinear, antialiased, rounded to 8 bits; 2x/255 − 1",
         }
 
     @torch.no_grad()
@@ -172,6 +171,5 @@ def load_network(folder: Path) -> FeatureNetwork:
 def load(device: torch.device | str = "cpu", folder: Path = SHIPPED) -> WorldFeatures:
     """The shipped extractor, or one that `vidgen train world-features` made."""
     network = load_network(folder)
-    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     device = torch.device(device)
-    return WorldFeatures(network.to(device), digest, device)
+    return WorldFeatures(network.to(device), sha256(folder / "model.safetensors"), device)

@@ -74,7 +74,7 @@ def ghosted(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
 
 def warped(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
     """Shapes made lumpy: pixels displaced by a smooth field, partly the same in all frames, partly
-    changing; 6 % of the height at 1, root mean square."""
+    changing; by 6 % of the height along each axis at 1, root mean square."""
     t, _, h, w = x.shape
     cells = ((4, 6), (6, 10), (10, 16))[int(torch.randint(3, (), generator=generator))]
     fields = torch.randn(5, 2, *cells, generator=generator)  # four moments, and all of them
@@ -88,14 +88,8 @@ def warped(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
     moves = math.cos(angle) * still + math.sin(angle) * moving
     moves = moves / moves.square().mean().sqrt()
     unit = torch.tensor((2 * h / w, 2.0))  # the height, in the sampler's −1 … 1
-    rows, columns = (torch.arange(n) * 2 + 1 for n in (h, w))
-    grid = torch.stack(
-        (
-            (columns / w - 1)[None, :].expand(h, w),
-            (rows / h - 1)[:, None].expand(h, w),
-        ),
-        dim=-1,
-    )
+    x_at, y_at = ((2 * torch.arange(n) + 1) / n - 1 for n in (w, h))
+    grid = torch.stack(torch.meshgrid(x_at, y_at, indexing="xy"), dim=-1)
     grid = grid + 0.06 * strength * moves * unit
     return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
 
