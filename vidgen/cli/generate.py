@@ -10,21 +10,18 @@ from vidgen.cli.decode import Decoder
 from vidgen.cli.encode_text import NoCache, PromptFile, Prompts, cache
 from vidgen.cli.options import (
     Crf,
+    Denoising,
     DryRun,
     Fps,
     Given,
-    GuidanceScale,
     Model,
     Negative,
-    NumSamples,
     RecordOutput,
     Running,
-    Seed,
-    Steps,
 )
 from vidgen.cli.page import Page
 from vidgen.cli.prompt_check import check_prompts
-from vidgen.cli.sample_keyframes import Shift, Solver, Wanted, check_seeds, planned
+from vidgen.cli.sample_keyframes import Wanted, planned
 
 PAGE = Page(
     name="generate",
@@ -69,12 +66,8 @@ def generate(
     prompts: Prompts = None,
     input: PromptFile = None,
     negative: Negative = None,
-    seed: Seed = None,
-    num_samples: NumSamples = 1,
-    steps: Steps = None,
-    guidance_scale: GuidanceScale = None,
-    solver: Solver = None,
-    shift: Shift = None,
+    *,
+    denoising: Denoising,
     passes: Passes = None,
     scale: Scale = None,
     decoder: Decoder = None,
@@ -91,8 +84,7 @@ def generate(
     if not dry_run or out.output != "-":
         video_output.refuse_unused(given, out, None, video=video)
     found = rows.gather(prompts or [], input, negative=negative)
-    seeds = check_seeds(seed, num_samples)
-    wanted = Wanted(seeds, num_samples, steps, guidance_scale, solver, shift)
+    wanted = Wanted.of(denoising)
     count = wanted.samples(len(found))
     quotes = "each argument is a prompt: quotes make one of several words" if prompts else None
     check_count(out, count, single=video, why=quotes)

@@ -147,6 +147,16 @@ GuidanceScale = Annotated[
     option("--guidance-scale", "--cfg", metavar="X", min=0, max=100, default="the model's own",
            help="how far to follow the prompt; 1 is off, and twice as fast"),
 ]  # fmt: skip
+Solver = Annotated[
+    Literal["euler", "heun", "dpmpp_2m", "unipc", "ddim", "ancestral"] | None,
+    option("--solver", metavar="NAME", default="the model's own",
+           help="euler, heun, dpmpp_2m, unipc, ddim or ancestral"),
+]  # fmt: skip
+Shift = Annotated[
+    float | None,
+    option("--shift", metavar="X", min=0.01, max=100, default="the model's own",
+           help="above 1, more of the steps are spent at high noise"),
+]  # fmt: skip
 Negative = Annotated[
     str | None,
     option("--negative", metavar="TEXT", default="empty",
@@ -312,6 +322,18 @@ class Running(Place):
             batch_size=self.batch_size,
             compile=self.compile,
         )
+
+
+@dataclass(frozen=True)
+class Denoising:
+    """How many samples there are of each text, and how keyframes come out of noise."""
+
+    seed: Seed = None
+    num_samples: NumSamples = 1
+    steps: Steps = None
+    guidance_scale: GuidanceScale = None
+    solver: Solver = None
+    shift: Shift = None
 
 
 @dataclass(frozen=True)

@@ -9,21 +9,18 @@ from vidgen.cli.cascade import Passes, passes_of
 from vidgen.cli.console import Console
 from vidgen.cli.encode_text import NoCache, cache
 from vidgen.cli.options import (
+    Denoising,
     DryRun,
     Given,
-    GuidanceScale,
     Inputs,
     Model,
-    NumSamples,
     RecordOutput,
     Running,
-    Seed,
-    Steps,
     option,
 )
 from vidgen.cli.page import Page
 from vidgen.cli.prompt_check import check_prompts
-from vidgen.cli.sample_keyframes import Shift, Solver, Wanted, check_seeds, planned, sample_texts
+from vidgen.cli.sample_keyframes import Wanted, planned, sample_texts
 from vidgen.errors import UsageError
 
 PAGE = Page(
@@ -79,12 +76,8 @@ def sample(
     inputs: Inputs = None,
     prompt: Prompt = None,
     negative: Negative = None,
-    seed: Seed = None,
-    num_samples: NumSamples = 1,
-    steps: Steps = None,
-    guidance_scale: GuidanceScale = None,
-    solver: Solver = None,
-    shift: Shift = None,
+    *,
+    denoising: Denoising,
     passes: Passes = None,
     model: Model = None,
     no_cache: NoCache = False,
@@ -93,8 +86,7 @@ def sample(
     from vidgen.systems.base import ModelFolder
 
     refuse_mixed(prompt, inputs, negative)
-    seeds = check_seeds(seed, num_samples)
-    wanted = Wanted(seeds, num_samples, steps, guidance_scale, solver, shift)
+    wanted = Wanted.of(denoising)
     folder = ModelFolder.find(model)
     folder.component("transformer")
     passes = passes_of(folder, passes, console)

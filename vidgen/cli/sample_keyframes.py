@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from vidgen.cli.console import Console
 from vidgen.cli.options import (
+    Denoising,
     DryRun,
-    GuidanceScale,
     Inputs,
     Model,
-    NumSamples,
     RecordOutput,
     Running,
-    Seed,
     Seeds,
-    Steps,
-    option,
 )
 from vidgen.cli.page import Page
 
@@ -63,36 +59,20 @@ arXiv numbers. Rectified flow: 2210.02747, 2209.03003. Guidance: 2207.12598. Sol
     see_also=["vidgen-encode-text(1)", "vidgen-decode(1)"],
 )  # fmt: skip
 
-Solver = Annotated[
-    Literal["euler", "heun", "dpmpp_2m", "unipc", "ddim", "ancestral"] | None,
-    option("--solver", metavar="NAME", default="the model's own",
-           help="euler, heun, dpmpp_2m, unipc, ddim or ancestral"),
-]  # fmt: skip
-Shift = Annotated[
-    float | None,
-    option("--shift", metavar="X", min=0.01, max=100, default="the model's own",
-           help="above 1, more of the steps are spent at high noise"),
-]  # fmt: skip
-
 
 def sample_keyframes(
     out: RecordOutput,
     running: Running,
     console: Console,
     inputs: Inputs = None,
-    seed: Seed = None,
-    num_samples: NumSamples = 1,
-    steps: Steps = None,
-    guidance_scale: GuidanceScale = None,
-    solver: Solver = None,
-    shift: Shift = None,
+    *,
+    denoising: Denoising,
     model: Model = None,
     dry_run: DryRun = False,
 ) -> None:
     from vidgen.systems.base import ModelFolder
 
-    seeds = check_seeds(seed, num_samples)
-    wanted = Wanted(seeds, num_samples, steps, guidance_scale, solver, shift)
+    wanted = Wanted.of(denoising)
     folder = ModelFolder.find(model)
     folder.component("transformer")
     sample_texts(out, running, console, inputs, folder, wanted, dry_run=dry_run)
@@ -107,6 +87,18 @@ class Wanted(NamedTuple):
     guidance_scale: float | None
     solver: str | None
     shift: float | None
+
+    @classmethod
+    def of(cls, asked: Denoising) -> Self:
+        """UsageError for a range of seeds together with --num-samples."""
+        return cls(
+            check_seeds(asked.seed, asked.num_samples),
+            asked.num_samples,
+            asked.steps,
+            asked.guidance_scale,
+            asked.solver,
+            asked.shift,
+        )
 
     def samples(self, texts: int) -> int:
         """How many there will be of so many texts."""
