@@ -1,13 +1,15 @@
 """What a stage would do, before it does it: shapes, FLOPs, memory and time, as lines of text.
 
-FLOPs are counted by running the networks on the meta device, where nothing is computed. The time is
-those FLOPs at the speed that a large matrix product reaches here and now: small networks stay below
-it, so it is a lower bound and says so.
+FLOPs are those of the whole stream. They are counted by running the networks on the meta device,
+where nothing is computed, once for each shape there is. The time is those FLOPs at the speed that a
+large matrix product reaches here and now: small networks stay below it, so it is a lower bound and
+says so.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -15,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from vidgen.diffusion.groups import PACKINGS, STRIDE
+from vidgen.diffusion.groups import PACKINGS, STRIDE, frames_after
 from vidgen.io.record import Record, human_bytes
 from vidgen.nn.movq import MoVQDecoder
 from vidgen.nn.unet import UNet
@@ -25,6 +27,7 @@ from vidgen.stages.cascade import yet_to_come
 from vidgen.stages.decode import CHUNK, Which, component_of, first_chunks
 from vidgen.stages.decode import load as load_decoder
 from vidgen.stages.interpolate import Choices, checked_record, method_of
+from vidgen.stages.text_network import system_of
 from vidgen.systems import interpolation, upsampling, world
 from vidgen.systems.base import ModelFolder
 
@@ -62,18 +65,20 @@ def sampling(
     solver = solver or sampler.solver
     scale = sampler.guidance_scale if guidance_scale is None else guidance_scale
     branches = 1 if scale == 1 else 2
-    network = _meta(lambda: world.load_transformer(folder))
+    system = system_of(folder)
+    network = _meta(lambda: system.load_transformer(folder))
     config = network.config
-    shape = world.latent_shape(folder, config)
+    shape = system.sample_shape(folder, config)
     batch = min(compute.batch_size, max(count, 1)) * branches
     words = 32
-    one = _flops(
-        network,
-        torch.empty(1, *shape, device="meta"),
-        torch.empty(1, device="meta"),
-        text=torch.empty(1, words, config.text_dim, device="meta"),
-        pooled=torch.empty(1, config.pooled_dim, device="meta"),
-    )
+    told = {
+        "text": torch.empty(1, words, config.text_dim, device="meta"),
+        "text_mask": torch.empty(1, words, dtype=torch.bool, device="meta"),
+        "pooled": torch.empty(1, folder.config("transformer").get("pooled_dim", 0), device="meta"),
+        "times": torch.empty(1, shape[1], device="meta"),
+    }
+    z, t = torch.empty(1, *shape, device="meta"), torch.empty(1, device="meta")
+    one = _flops(system.called(network), z, t, told)
     calls = steps * EVALUATIONS.get(solver, 1) * branches
     item = compute.torch_dtype().itemsize
     tokens = shape[1] * shape[2] * shape[3] // (config.patch[0] * config.patch[1] * config.patch[2])
@@ -86,7 +91,7 @@ def sampling(
             "samples": str(count),
             "latents": f"{list(shape)} float32 each, in {folder.latent_space}",
             "sampler": f"{solver}, {steps} steps, guidance {scale:g}: {calls} network calls each",
-            **_costs(network, one * calls * count, live, compute),
+            **_costs(network, one * calls * count, live, compute, _number(count, "sample")),
         },
     )
 
@@ -97,19 +102,21 @@ def interpolating(
     """Of interpolate, for these latents records."""
     choices.check()
     method = method_of(folder, choices)
-    shapes = [checked_record(record, folder)["latents"].shape for record in records]
+    shapes = _shapes(checked_record(record, folder) for record in records)
     network = None if method.network is None else _meta(method.network.load)
     branches = 1 if method.guidance_scale == 1 else 2
+    together = min(compute.batch_size, shapes.total())
     made, flops, live = [], 0.0, 0.0
-    for c, t, h, w in shapes:
-        for _ in range(choices.passes):
-            if network is not None:
-                flops += _flops_of_groups(network, choices.method, (c, t, h, w)) * branches
-                cells = h * w * (t - 1) * network.config.widths[0]
-                live = max(live, min(compute.batch_size, len(shapes)) * branches * cells)
-            t = STRIDE * (t - 1) + 1
-        made.append(f"[{c}, {t}, {h}, {w}] float32")
-    rows = {"records": str(len(made)), "latents": ", ".join(dict.fromkeys(made))}
+    for (c, first, h, w), alike in shapes.items():
+        for done in range(choices.passes):
+            if network is None:
+                break
+            t = frames_after(done, first)
+            flops += alike * branches * _flops_of_groups(network, choices.method, (c, t, h, w))
+            cells = h * w * (t - 1) * network.config.widths[0]
+            live = max(live, together * branches * cells)
+        made.append(f"[{c}, {frames_after(choices.passes, first)}, {h}, {w}] float32")
+    rows = {"records": str(shapes.total()), "latents": ", ".join(made)}
     if network is None or method.network is None or folder is None:
         return _table("interpolate", {"method": choices.method, **rows})
     solver = method.network.settings.solver
@@ -123,7 +130,7 @@ def interpolating(
             **rows,
             "sampler": f"{solver}, {method.steps} steps, guidance {method.guidance_scale:g}:"
             f" {calls * branches} network calls a pass",
-            **_costs(network, flops * calls, live, compute),
+            **_costs(network, flops * calls, live, compute, _number(shapes.total())),
         },
     )
 
@@ -151,20 +158,20 @@ def enlarging(
     solver = "" if method.network is None else method.network.settings.solver
     calls = method.steps * EVALUATIONS.get(solver, 1)
     made, flops, needed = [], 0.0, 0
-    shapes = [upsample.checked_record(record, method)["latents"].shape for record in records]
-    together = min(compute.batch_size, len(shapes))
-    for shape in shapes:
+    shapes = _shapes(upsample.checked_record(record, method) for record in records)
+    together = min(compute.batch_size, shapes.total())
+    for shape, alike in shapes.items():
         needed = max(needed, upsample.memory_bytes(shape, method, compute, together))
         c, t, h, w = shape
         for _ in range(choices.passes):
             if vae is not None:
                 frame = torch.empty(1, c, 1, h, w, device="meta")
-                flops += t * _flops(upsampling.enlarged, frame, vae)
+                flops += alike * t * _flops(upsampling.enlarged, frame, vae)
             h, w = (upsampling.FACTOR * side for side in (h, w))
             if network is not None:
-                flops += calls * _flops_of_enlarging(network, (c, t, h, w))
+                flops += alike * calls * _flops_of_enlarging(network, (c, t, h, w))
         made.append(f"[{c}, {t}, {h}, {w}] float32")
-    rows = {"records": str(len(made)), "latents": ", ".join(dict.fromkeys(made))}
+    rows = {"records": str(shapes.total()), "latents": ", ".join(made)}
     free = memory.free_bytes(compute.torch_device())
     there = {} if free is None else {"free": human_bytes(free)}
     if vae is None or folder is None:
@@ -180,7 +187,8 @@ def enlarging(
             f" {method.noise_level:g}: {calls} network calls a pass"
         )
     live = needed - sum(p.numel() for p in parts.parameters()) * compute.torch_dtype().itemsize
-    return _table("upsample", words | rows | _costs(parts, flops, live, compute) | there)
+    costs = _costs(parts, flops, live, compute, _number(shapes.total()))
+    return _table("upsample", words | rows | costs | there)
 
 
 def _flops_of_enlarging(network: UNet, shape: tuple[int, ...]) -> int:
@@ -194,7 +202,7 @@ def decoding(
     folder: ModelFolder, compute: Compute, records: list[Record], which: Which | None = None
 ) -> str:
     """Of decode, for these latents records."""
-    shapes = [tuple(r["latents"].shape) for r in records]
+    shapes = _shapes(records)
     component = component_of(folder, which)
     network = _meta(lambda: load_decoder(folder, component))
     if isinstance(network, MoVQDecoder):
@@ -205,10 +213,10 @@ def decoding(
         widest, shrink = config.decoder_widths[0], 2
     stride, chunks = config.stride, first_chunks(reach)
     flops = peak = 0.0
-    for c, t, h, w in shapes:
+    for (c, t, h, w), alike in shapes.items():
         one = _flops(decode, torch.empty(1, c, 1, h, w, device="meta"))
         spans = chunks.spans(t)
-        flops += one * sum(end - first for first, end in spans)
+        flops += alike * one * sum(end - first for first, end in spans)
         pixels = min(chunks.size, t) * h * stride * w * stride
         peak = max(peak, _live(pixels, widest, shrink, compute))
     frames = ", ".join(
@@ -216,9 +224,9 @@ def decoding(
     )
     rows = {
         "model": f"{folder.name}/{component} ({folder.latent_space})",
-        "records": str(len(shapes)),
+        "records": str(shapes.total()),
         "frames": frames,
-        **_costs(network, flops, peak, compute),
+        **_costs(network, flops, peak, compute, _number(shapes.total())),
     }
     return _table("decode", rows)
 
@@ -250,27 +258,34 @@ def after_sampling(
 def encoding_video(folder: ModelFolder, compute: Compute, records: Iterable[Record]) -> str:
     """Of encode-video, for these frames records."""
     network = _meta(lambda: world.load_autoencoder(folder))
-    stride, count = network.config.stride, 0
+    stride, made = network.config.stride, set()
     flops = peak = 0.0
-    shapes = set()
-    for record in records:
-        t, height, width, _ = record["frames"].shape
+    shapes = _shapes(records, "frames")
+    for (t, height, width, _), alike in shapes.items():
         h, w = -(-height // stride), -(-width // stride)
-        shapes.add(f"[{network.config.channels}, {t}, {h}, {w}] float32")
+        made.add(f"[{network.config.channels}, {t}, {h}, {w}] float32")
         frame = torch.empty(1, 3, 1, h * stride, w * stride, device="meta")
-        flops += _flops(network.encode, frame) * t
+        flops += alike * t * _flops(network.encode, frame)
         pixels = min(CHUNK, t) * h * stride * w * stride
         peak = max(peak, _live(pixels, network.config.encoder_widths[0], 2, compute))
-        count += 1
     return _table(
         "encode-video",
         {
             "model": f"{folder.name} ({folder.latent_space})",
-            "records": str(count),
-            "latents": ", ".join(sorted(shapes)),
-            **_costs(network, flops, peak, compute),
+            "records": str(shapes.total()),
+            "latents": ", ".join(sorted(made)),
+            **_costs(network, flops, peak, compute, _number(shapes.total())),
         },
     )
+
+
+def _shapes(records: Iterable[Record], name: str = "latents") -> Counter[tuple[int, ...]]:
+    """The shapes of the records' tensors of that name, and how many have each."""
+    return Counter(tuple(record[name].shape) for record in records)
+
+
+def _number(count: int, word: str = "record") -> str:
+    return f"{count} {word}{'s' * (count != 1)}"
 
 
 def _live(pixels: int, widest: int, shrink: int, compute: Compute) -> float:
@@ -294,13 +309,16 @@ def _count(network: nn.Module) -> str:
     return f"{sum(p.numel() for p in network.parameters()) / 1e6:.1f} M"
 
 
-def _costs(network: nn.Module, flops: float, live: float, compute: Compute) -> dict[str, str]:
+def _costs(
+    network: nn.Module, flops: float, live: float, compute: Compute, of: str
+) -> dict[str, str]:
+    """`flops` of the whole stream, and in words `of` how much that is."""
     weights = sum(p.numel() for p in network.parameters()) * compute.torch_dtype().itemsize
     rate = _matmul_rate(compute)
     device = compute.torch_device()
     return {
         "device": f"{device}, {str(compute.torch_dtype()).removeprefix('torch.')}",
-        "FLOPs": f"{flops:.3g}",
+        "FLOPs": f"{flops:.3g} for {of}",
         "memory": f"about {human_bytes(int(weights + live))}, weights {human_bytes(weights)} of it",
         "time": f"at least {flops / rate:.2g} s at {rate / 1e9:.0f} GFLOP/s, measured now",
     }

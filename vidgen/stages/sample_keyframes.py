@@ -10,6 +10,7 @@ import torch
 from vidgen.diffusion import guidance
 from vidgen.diffusion.level import Levels
 from vidgen.diffusion.noise import Noise
+from vidgen.diffusion.prediction import denoiser
 from vidgen.diffusion.solvers import Solver
 from vidgen.errors import InputError
 from vidgen.io import log
@@ -26,7 +27,8 @@ from vidgen.stages.base import (
     require_kind,
     require_tensor,
 )
-from vidgen.systems import world
+from vidgen.stages.text_network import system_of
+from vidgen.systems import load
 from vidgen.systems.base import ModelFolder
 
 STAGE = "sample-keyframes"
@@ -85,7 +87,7 @@ def sample_keyframes(
     record that is no text, or text of another encoder.
     """
     method = _method(folder, choices)
-    network = Loading(lambda: world.load_transformer(folder), now=compute.preload)
+    network = Loading(lambda: system_of(folder).load_transformer(folder), now=compute.preload)
     jobs = _jobs(records, folder, choices)
     for batch in batched(jobs, compute.batch_size):
         yield from _sample(batch, network, folder, method, choices, compute, notify)
@@ -104,15 +106,17 @@ def _method(folder: ModelFolder, choices: Choices) -> _Method:
     own, scale = folder.sampler, choices.guidance_scale
     steps = choices.num_inference_steps or own.num_inference_steps
     return _Method(
-        world.solver(folder, choices.solver),
-        world.levels(folder, steps, choices.shift),
+        load.solver(folder, choices.solver),
+        load.levels(folder, steps, choices.shift),
         own.guidance_scale if scale is None else scale,
     )
 
 
 def _jobs(records: Iterable[Record], folder: ModelFolder, choices: Choices) -> Iterator[_Job]:
     width = folder.size("transformer", "text_dim")
-    pooled = folder.size("transformer", "pooled_dim")
+    pooled = None  # any, where the network doesn't read it
+    if "pooled_dim" in folder.config("transformer"):
+        pooled = folder.size("transformer", "pooled_dim")
     for record in records:
         require_kind(record, "text", made_by="vidgen encode-text")
         encoder = record.attrs.get("text_encoder")
@@ -155,7 +159,7 @@ def _sample(
     if compute.compile:
         for block in network.blocks:
             block.compile()
-    geometry, shape = folder.geometry, world.latent_shape(folder, network.config)
+    geometry, shape = folder.geometry, system_of(folder).sample_shape(folder, network.config)
 
     times = torch.tensor(geometry.times, dtype=torch.float64)
     cond, uncond = _cond([j.record for j in jobs], device)
@@ -164,7 +168,9 @@ def _sample(
 
     noise = Noise([(j.seed, j.record.id) for j in jobs], stage=STAGE)
     levels = method.levels
-    denoise = guidance.cfg(world.denoiser(network, folder), uncond, method.guidance_scale)
+    called = system_of(folder).called(network)
+    denoise = denoiser(called, load.prediction(folder))
+    denoise = guidance.cfg(denoise, uncond, method.guidance_scale)
     z = noise.initial(shape).to(device) * levels[0].sigma
     with attention.kernel(compute.attention) as used:
         for step in method.solve(denoise, z, levels, cond, noise):

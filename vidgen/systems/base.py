@@ -21,6 +21,12 @@ SHIPPED = Path(__file__).parent.parent / "models"
 DEFAULT = "world"
 SCHEDULER = "scheduler/scheduler_config.json"
 
+# How an interpolation network sees groups (`vidgen.diffusion.groups`) → the component of a model
+# folder that holds such a network.
+INTERPOLATIONS = {"grouped": "interpolation", "masked": "interpolation_masked"}
+# How many times longer upsampling makes the sides → how often it doubles them.
+DOUBLINGS = {2: 1, 4: 2, 8: 3}
+
 S = TypeVar("S")
 
 
@@ -34,6 +40,8 @@ class Sampler:
     num_inference_steps: int
     guidance_scale: float
     shift: float = 1.0  # of schedules that have one
+    sigma_in: float = 1.0  # of `snap`: by how much the signal is shrunk
+    sigma_data: float = 0.5  # of `edm` and `snap`: spread of the data
 
 
 @dataclass(frozen=True)

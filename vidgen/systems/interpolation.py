@@ -49,11 +49,8 @@ from vidgen.diffusion.groups import PACKINGS
 from vidgen.diffusion.level import expand
 from vidgen.diffusion.prediction import Denoiser
 from vidgen.nn.unet import UNet, UNetConfig
-from vidgen.systems.base import ClipSampler, ModelFolder
+from vidgen.systems.base import INTERPOLATIONS, ClipSampler, ModelFolder
 from vidgen.systems.load import ClipNetwork
-
-# How a network sees groups → the component of the model folder that holds such a network.
-COMPONENTS = {"grouped": "interpolation", "masked": "interpolation_masked"}
 
 TARGETS = {
     "frames": "z, without its noise, is the frames between",
@@ -96,14 +93,14 @@ class Interpolator(ClipNetwork):
         """InputError if the model has no such network, or one of other channels than its latents
         have."""
         channels = PACKINGS[method].channels(folder.size("vae", "channels"))
-        found = cls.found(folder, COMPONENTS[method], Settings, channels)
+        found = cls.found(folder, INTERPOLATIONS[method], Settings, channels)
         found._named("target", TARGETS)
         return found
 
     @property
     def method(self) -> str:
-        """A key of COMPONENTS."""
-        return next(method for method, name in COMPONENTS.items() if name == self.component)
+        """A key of INTERPOLATIONS."""
+        return next(method for method, name in INTERPOLATIONS.items() if name == self.component)
 
     def denoiser(self, network: UNet) -> Denoiser:
         """The network as `denoise(z, level, cond) → x0`; cond is made by `cond`."""

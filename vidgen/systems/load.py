@@ -15,10 +15,10 @@ from vidgen.diffusion.level import Levels
 from vidgen.diffusion.prediction import PREDICTIONS, Prediction
 from vidgen.diffusion.schedules import SCHEDULES
 from vidgen.diffusion.solvers import SOLVERS, Solver
-from vidgen.errors import InputError
+from vidgen.errors import InputError, UsageError
 from vidgen.io import weights
 from vidgen.nn.unet import UNet, UNetConfig
-from vidgen.systems.base import ClipSampler, ModelFolder, Sampler
+from vidgen.systems.base import SCHEDULER, ClipSampler, ModelFolder, Sampler
 
 T = TypeVar("T")
 
@@ -114,9 +114,7 @@ class ClipNetwork:
     def levels(self, num_inference_steps: int) -> Levels:
         """The noise levels of a sampling run, noisiest first."""
         schedule = self._named("schedule", SCHEDULES)
-        if "shift" in signature(schedule).parameters:
-            return schedule(num_inference_steps, shift=self.settings.shift)
-        return schedule(num_inference_steps)
+        return schedule(num_inference_steps, **_settings(schedule, self.settings, ("shift",)))
 
     def solver(self) -> Solver:
         return self._named("solver", SOLVERS)
@@ -128,6 +126,47 @@ class ClipNetwork:
     def _named(self, key: str, table: Any) -> Any:
         path = self.folder.path / self.component / "config.json"
         return named(key, table, self.settings, path)
+
+
+def prediction(folder: ModelFolder) -> Prediction:
+    """What the output of the model's network means."""
+    kind = _own("prediction", PREDICTIONS, folder)
+    return kind(**_settings(kind, folder.sampler, ("sigma_data",)))
+
+
+def solver(folder: ModelFolder, name: str | None = None) -> Solver:
+    """The solver of that name, or the model's own."""
+    if name is None:
+        return _own("solver", SOLVERS, folder)
+    if name not in SOLVERS:
+        raise UsageError(f"no solver `{name}`", next=f"one of: {', '.join(SOLVERS)}")
+    return SOLVERS[name]
+
+
+def levels(folder: ModelFolder, num_inference_steps: int, shift: float | None = None) -> Levels:
+    """The noise levels of a sampling run, noisiest first. `shift`: None for the model's own, where
+    its schedule has one; UsageError for one where it hasn't."""
+    schedule = _own("schedule", SCHEDULES, folder)
+    settings = _settings(schedule, folder.sampler, ("shift", "sigma_in"))
+    if shift is not None and "shift" not in settings:
+        raise UsageError(
+            f"--shift {shift:g}: the schedule of `{folder.name}`, {folder.sampler.schedule},"
+            " has no shift",
+            next="leave --shift out",
+        )
+    if shift is not None:
+        settings["shift"] = shift
+    return schedule(num_inference_steps, **settings)
+
+
+def _settings(wants: Callable[..., Any], sampler: Sampler, names: tuple[str, ...]) -> dict:
+    """Those of the sampler's settings that it takes."""
+    return {k: getattr(sampler, k) for k in names if k in signature(wants).parameters}
+
+
+def _own(key: str, table: Mapping[str, T], folder: ModelFolder) -> T:
+    """What the model's sampler names with a key; InputError for a name that isn't in the table."""
+    return named(key, table, folder.sampler, folder.path / SCHEDULER)
 
 
 def named(key: str, table: Mapping[str, T], sampler: Sampler, path: Path) -> T:

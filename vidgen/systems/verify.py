@@ -22,6 +22,7 @@ from vidgen.errors import InputError
 from vidgen.io import weights
 from vidgen.nn.autoencoder import AutoencoderConfig, VideoAutoencoder
 from vidgen.nn.dit import DiTConfig, VideoDiT
+from vidgen.nn.fit import FIT, FITConfig
 from vidgen.nn.movq import MoVQConfig, MoVQDecoder
 from vidgen.nn.text import Tokenizer
 from vidgen.nn.unet import UNet, UNetConfig
@@ -32,6 +33,7 @@ NETWORKS: dict[str, tuple[type, Callable[[Any], nn.Module]]] = {
     "UNet": (UNetConfig, UNet),
     "MoVQDecoder": (MoVQConfig, MoVQDecoder),
     "VideoDiT": (DiTConfig, VideoDiT),
+    "FIT": (FITConfig, FIT),
     "VideoAutoencoder": (AutoencoderConfig, VideoAutoencoder),
 }
 

@@ -15,23 +15,15 @@ model card says what was tried.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from inspect import signature
-from typing import TypeVar
-
 from torch import Tensor
 
-from vidgen.diffusion import prediction, schedules
-from vidgen.diffusion.level import Levels
-from vidgen.diffusion.solvers import SOLVERS, Solver
-from vidgen.errors import InputError, UsageError, is_out_of_memory
+from vidgen.diffusion.prediction import Network
+from vidgen.errors import InputError, is_out_of_memory
 from vidgen.nn.autoencoder import AutoencoderConfig, VideoAutoencoder
 from vidgen.nn.dit import DiTConfig, VideoDiT
 from vidgen.nn.text import TextTower, Tokenizer
-from vidgen.systems.base import SCHEDULER, ModelFolder
-from vidgen.systems.load import filled, first_line, named
-
-T = TypeVar("T")
+from vidgen.systems.base import ModelFolder
+from vidgen.systems.load import filled, first_line
 
 
 def load_tokenizer(folder: ModelFolder) -> Tokenizer:
@@ -65,7 +57,7 @@ def load_autoencoder(folder: ModelFolder) -> VideoAutoencoder:
     return filled(VideoAutoencoder, AutoencoderConfig, folder, "vae")
 
 
-def latent_shape(folder: ModelFolder, config: DiTConfig) -> tuple[int, int, int, int]:
+def sample_shape(folder: ModelFolder, config: DiTConfig) -> tuple[int, int, int, int]:
     """`c t h w` of the latents that the keyframe network makes. InputError where its patches don't
     divide them."""
     made, stride = folder.geometry, folder.size("vae", "stride")
@@ -78,41 +70,11 @@ def latent_shape(folder: ModelFolder, config: DiTConfig) -> tuple[int, int, int,
     return shape
 
 
-def denoiser(network: VideoDiT, folder: ModelFolder):
-    """The network as `denoise(z, level, cond) → x0`; cond holds `VideoDiT`'s other arguments."""
-    meaning = _named("prediction", prediction.PREDICTIONS, folder)()
+def called(network: VideoDiT) -> Network:
+    """The network as it is called in a run of sampling; cond holds its other arguments."""
     dtype = next(network.parameters()).dtype
 
     def raw(z: Tensor, t: Tensor, cond: dict[str, Tensor]) -> Tensor:
         return network(z.to(dtype), t, **cond)
 
-    return prediction.denoiser(raw, meaning)
-
-
-def solver(folder: ModelFolder, name: str | None = None) -> Solver:
-    """The solver of that name, or the model's own."""
-    if name is None:
-        return _named("solver", SOLVERS, folder)
-    if name not in SOLVERS:
-        raise UsageError(f"no solver `{name}`", next=f"one of: {', '.join(SOLVERS)}")
-    return SOLVERS[name]
-
-
-def levels(folder: ModelFolder, num_inference_steps: int, shift: float | None = None) -> Levels:
-    """The noise levels of a sampling run, noisiest first. `shift`: None for the model's own, where
-    its schedule has one; UsageError for one where it hasn't."""
-    schedule = _named("schedule", schedules.SCHEDULES, folder)
-    if "shift" in signature(schedule).parameters:
-        return schedule(num_inference_steps, shift=shift or folder.sampler.shift)
-    if shift is not None:
-        raise UsageError(
-            f"--shift {shift:g}: the schedule of `{folder.name}`, {folder.sampler.schedule},"
-            " has no shift",
-            next="leave --shift out",
-        )
-    return schedule(num_inference_steps)
-
-
-def _named(key: str, table: Mapping[str, T], folder: ModelFolder) -> T:
-    """What the model's sampler names with a key; InputError for a name that isn't in the table."""
-    return named(key, table, folder.sampler, folder.path / SCHEDULER)
+    return raw

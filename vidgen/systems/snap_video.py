@@ -1,0 +1,124 @@
+"""Snap Video (Menapace et al. 2024, arXiv 2402.14797): FIT transformers and input-scaled diffusion.
+
+Video is redundant: the mean over T·k² alike pixels has so much less noise that a level made for
+images hides nothing of it. So the signal is shrunk by sigma_in = k·√T before noise is added, and
+EDM's coefficients follow (`vidgen.diffusion.prediction.Snap`). Images are videos of T equal frames,
+each with noise of its own, and an infinite frame rate, so that one process learns both. The network
+is `vidgen.nn.fit`; latent tokens are carried from step to step.
+
+| symbol | here | meaning |
+|---|---|---|
+| x | x0 | the video, in −1 … 1; here also latents of an autoencoder, of unit spread |
+| sigma_in | 1/`level.alpha` | how far the signal is shrunk: 4 at 64 px, 32 at 512 px, of 16 frames |
+| sigma_data | `Snap.sigma_data` | spread of the data that the coefficients assume; 1 |
+| F | `FIT` output | (sigma_data²·eps − sigma·x) / (sigma_data·√(sigma² + sigma_data²)) |
+| w | `Snap.weight` | weight of F's error, up to sigma_in² where there is little noise |
+| D | `denoise` | the estimate of x |
+| c_noise | `t` | ln(sigma)/4 |
+
+Published: all of the table, the sizes in `PAPER`, Heun with 256 steps and 40 for the upsampler,
+EDM's distribution of levels, self-conditioning in nine of ten training samples, one in ten without
+text. Not published, and ours: frame rates are told as seconds from frame to frame, 0 for images;
+sizes as shares of the grid's; heights that don't divide are padded at the bottom with zeros, and
+what is cut off again has no part in the loss; the low-resolution video of the upsampler comes on
+further channels, enlarged bilinearly, with its noise level as a second token.
+
+Parameters, counted: `500m` 495.0 M and `3.9b` 3,910.9 M, where table 8's sizes alone give 494.8 and
+3,910.6 with the networks of the three scalar tokens at a width that nobody published;
+`3.9b-upsampler` 4.06 B, of which 0.15 B are its 147,456 positions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from vidgen.errors import InputError
+from vidgen.nn.fit import FIT, FITConfig
+from vidgen.systems.base import ModelFolder
+from vidgen.systems.load import filled
+
+_500M = FITConfig()
+_3_9B = replace(
+    _500M, dim=1024, latents=768, latent_dim=3072, context_dim=1024, head_dim=64,
+    latent_head_dim=128,
+)  # fmt: skip
+
+# The published networks (table 8).
+PAPER = {
+    "500m": _500M,
+    "3.9b": _3_9B,
+    "3.9b-upsampler": replace(
+        _3_9B, in_channels=6, height=288, width=512, group=(16, 18, 16), levels=2
+    ),
+}
+
+# Sizes that two CPU cores train; ours. Latents are those of the shipped model: five keyframes.
+WORLD = {
+    "latents": FITConfig(
+        in_channels=8, out_channels=8, num_frames=5, height=5, width=8, patch=(1, 1, 2),
+        group=(5, 5, 1), dim=192, latents=64, latent_dim=192, context_dim=128, text_dim=128,
+        blocks=4, global_layers=1, head_dim=32, latent_head_dim=32, dropout=0.0,
+    ),
+    "pixels": FITConfig(
+        num_frames=8, height=20, width=32, group=(8, 5, 4), dim=128, latents=64, latent_dim=192,
+        context_dim=128, text_dim=128, blocks=4, global_layers=1, local_layers=1, head_dim=32,
+        latent_head_dim=32, dropout=0.0,
+    ),
+}  # fmt: skip
+
+PRESETS = PAPER | {f"world-{name}": config for name, config in WORLD.items()}
+
+SELF_CONDITIONED = 0.9  # of the training samples
+
+
+class Carried:
+    """A FIT as it is called in a run of sampling: the latent tokens that a call ends with are given
+    to the next one (§3.4; RIN, Jabri et al. 2022). The calls of a run have one batch, in one order;
+    a call of another batch begins anew.
+    """
+
+    def __init__(self, network: FIT) -> None:
+        self.network = network
+        self.latents: Tensor | None = None
+
+    def __call__(self, z: Tensor, t: Tensor, cond: dict[str, Tensor]) -> Tensor:
+        dtype = next(self.network.parameters()).dtype
+        before = self.latents
+        if before is not None and len(before) != len(z):
+            before = None
+        out, self.latents = self.network(z.to(dtype), t, latents=before, **told(cond))
+        return out
+
+
+def told(cond: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Of the conditions that any network gets, those that a FIT takes: text, and the time from
+    frame to frame of frames at `times` `b t` (0 of a single frame)."""
+    times = cond["times"]
+    period = times.diff(dim=1).mean(dim=1) if times.shape[1] > 1 else times[:, 0] * 0
+    return {"text": cond["text"], "text_mask": cond["text_mask"], "period": period}
+
+
+def load_transformer(folder: ModelFolder) -> FIT:
+    """The network, in the dtype of its weights, on the CPU."""
+    return filled(FIT, FITConfig, folder, "transformer")
+
+
+called = Carried
+
+
+def sample_shape(folder: ModelFolder, config: FITConfig) -> tuple[int, int, int, int]:
+    """`c t h w` of what the network makes: latents, or pixels of a model without an autoencoder.
+    InputError where that is larger than the network's grid, or has other frames."""
+    made, stride = folder.geometry, 1
+    if (folder.path / "vae").is_dir():
+        stride = folder.size("vae", "stride")
+    rows, columns = made.height // stride, made.width // stride
+    if made.num_frames != config.num_frames or rows > config.height or columns > config.width:
+        raise InputError(
+            f"{folder.path}/transformer/config.json: sample is {made.num_frames} frames of"
+            f" {rows} × {columns}, and the network is made for {config.num_frames} of"
+            f" {config.height} × {config.width}"
+        )
+    return config.out_channels, made.num_frames, rows, columns
