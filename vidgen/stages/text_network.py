@@ -1,7 +1,7 @@
 """Which system makes samples of text with a model's `transformer/`, by the system of its folder.
 
-Each of these modules has the same three: `load_transformer(folder)`, `sample_shape(folder, config)`,
-and `called(network)`, which is the network as it is called in one run of sampling.
+Each of these modules has the same three: `load_transformer(folder)`, `sample_shape(folder,
+config)` and `called(network)`, the network as it is called in one run of sampling.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ is `vidgen.nn.fit`; latent tokens are carried from step to step.
 | symbol | here | meaning |
 |---|---|---|
 | x | x0 | the video, in −1 … 1; here also latents of an autoencoder, of unit spread |
-| sigma_in | 1/`level.alpha` | how far the signal is shrunk: 4 at 64 px, 32 at 512 px, of 16 frames |
+| sigma_in | 1/`level.alpha` | how far the signal is shrunk: of 16 frames 4 at 64 px, 32 at 512 |
 | sigma_data | `Snap.sigma_data` | spread of the data that the coefficients assume; 1 |
 | F | `FIT` output | (sigma_data²·eps − sigma·x) / (sigma_data·√(sigma² + sigma_data²)) |
 | w | `Snap.weight` | weight of F's error, up to sigma_in² where there is little noise |
