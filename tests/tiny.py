@@ -13,8 +13,8 @@ from vidgen.nn.autoencoder import AutoencoderConfig, VideoAutoencoder
 from vidgen.nn.dit import DiTConfig, VideoDiT
 from vidgen.nn.unet import UNet, UNetConfig
 from vidgen.systems import save, upsampling
-from vidgen.systems.base import Geometry, Sampler
-from vidgen.systems.interpolation import COMPONENTS, Settings
+from vidgen.systems.base import INTERPOLATIONS, Geometry, Sampler
+from vidgen.systems.interpolation import Settings
 from vidgen.train.recipe import Recipe
 from vidgen.train.tasks.text import TextTask
 
@@ -42,10 +42,11 @@ def make(folder: Path, *, name: str = "tiny", seed: int = 0) -> Path:
     task.export(task.build(), folder)
     sampler = Sampler("flow", "linear_flow", "euler", 3, 2.0, shift=2.0)
     save.write_json(folder / "scheduler" / "scheduler_config.json", asdict(sampler))
-    for method, component in COMPONENTS.items():
+    for method, component in INTERPOLATIONS.items():
         interpolator(folder / component, method)
     upsampler(folder / upsampling.COMPONENT)
-    parts = ["text_encoder", "tokenizer", "transformer", "vae", "scheduler", *COMPONENTS.values(),
+    parts = ["text_encoder", "tokenizer", "transformer", "vae", "scheduler",
+             *INTERPOLATIONS.values(),
              upsampling.COMPONENT]  # fmt: skip
     save.write_index(folder, name, "world", parts)
     return folder

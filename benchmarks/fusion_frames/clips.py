@@ -9,8 +9,10 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from vidgen.diffusion.groups import STRIDE
 from vidgen.io.record import Record
 from vidgen.stages import interpolate as interpolation
+from vidgen.stages import part_model
 from vidgen.stages.base import Compute
 from vidgen.stages.decode import Which, decode
 from vidgen.stages.encode_video import encode_video
@@ -20,7 +22,6 @@ from vidgen.world.clips import clip_record
 from vidgen.world.scene import TEST_SEEDS, sample_scene
 
 FPS = 8.0
-STRIDE = 4  # frames from one keyframe to the next
 
 
 @dataclass(frozen=True)
@@ -63,16 +64,7 @@ def encoded(records: Sequence[Record], folder: ModelFolder, compute: Compute) ->
 
 def keyframes(records: Sequence[Record]) -> list[Record]:
     """Latents records with every fourth latent alone."""
-    return [
-        r.replace(
-            tensors={
-                "latents": r.torch("latents")[:, ::STRIDE].contiguous(),
-                "times": r.torch("times")[::STRIDE].contiguous(),
-            },
-            attrs={"fps": FPS / STRIDE},
-        )
-        for r in records
-    ]
+    return list(map(part_model.keyframes, records))
 
 
 def interpolated(

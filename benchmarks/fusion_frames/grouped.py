@@ -32,10 +32,10 @@ from vidgen.io.record import Record
 from vidgen.metrics.fidelity import error_change, psnr, ssim
 from vidgen.nn.unet import UNet
 from vidgen.stages.base import Compute
-from vidgen.systems.base import ModelFolder
+from vidgen.systems.base import INTERPOLATIONS, ModelFolder
 
 CLAIM = "grouped"
-NETWORKS = ("grouped", "masked")
+NETWORKS = tuple(INTERPOLATIONS)
 THIRD = 1 / 3
 
 
@@ -56,8 +56,7 @@ SMOKE = Settings(clips=2, seeds=(0, 1), size=Size(9, 16, 32), timed=2)
 def run(out: Path, models: dict[str, ModelFolder], settings: Settings) -> dict[str, Any]:
     """models: "grouped" and "masked", whose autoencoder is the same."""
     told = asdict(settings) | {
-        name: models[name].identity(component)
-        for name, component in (("grouped", "interpolation"), ("masked", "interpolation_masked"))
+        name: models[name].identity(component) for name, component in INTERPOLATIONS.items()
     }
     report = write(out, CLAIM, told, lambda: measure(models, settings))
     plot(report, out / f"fusion-frames-{CLAIM}.png")

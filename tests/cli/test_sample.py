@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from vidgen.cli.cascade import SCALES
 from vidgen.errors import Exit
 from vidgen.io.stream import read_stream
 from vidgen.io.video import read_video
@@ -190,9 +189,3 @@ def test_plans_tell_of_every_stage(run):
     heads = [line for line in plan.splitlines() if not line.startswith(" ")]
     assert heads == ["encode-text", "sample-keyframes", "interpolate"]
     assert "[4, 33, 2, 4] float32" in plan
-
-
-def test_there_is_a_pass_for_every_scale():
-    from vidgen.stages.upsample import PASSES
-
-    assert (1, *PASSES) == SCALES

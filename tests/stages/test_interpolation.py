@@ -12,22 +12,23 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from latents_records import Listener, image, record, same
 from torch import nn
 
 from vidgen.diffusion.groups import PACKINGS
 from vidgen.errors import InputError, UsageError
 from vidgen.io.log import broken_links
 from vidgen.io.record import Record
-from vidgen.io.stream import read_stream, write_stream
+from vidgen.io.stream import read_stream
 from vidgen.stages.base import Compute
 from vidgen.stages.encode_text import Prompt, encode_text
-from vidgen.stages.interpolate import METHODS, Choices, interpolate
+from vidgen.stages.interpolate import Choices, interpolate
 from vidgen.stages.sample_keyframes import Choices as Samples
 from vidgen.stages.sample_keyframes import sample_keyframes
-from vidgen.systems.base import ModelFolder
-from vidgen.systems.interpolation import COMPONENTS, Interpolator, Settings
+from vidgen.systems.base import INTERPOLATIONS, ModelFolder
+from vidgen.systems.interpolation import Interpolator, Settings
 
-NETWORKS = sorted(COMPONENTS)
+NETWORKS = sorted(INTERPOLATIONS)
 
 
 @pytest.fixture
@@ -35,43 +36,10 @@ def model(tiny_model) -> ModelFolder:
     return ModelFolder.find(str(tiny_model))
 
 
-class Listener:
-    def __init__(self):
-        self.warnings, self.steps = [], []
-
-    def warn(self, text):
-        self.warnings.append(text)
-
-    def step(self, *what):
-        self.steps.append(what)
-
-
-def record(space="", id="ball", *, latents=None, times=None, count=3, spacing=0.5, **attrs):
-    """A latents record of random values, or of those given."""
-    if latents is None:
-        draw = torch.Generator().manual_seed(len(id) + count)
-        latents = torch.randn(4, count, 2, 4, generator=draw)
-    if times is None:
-        times = torch.arange(latents.shape[1], dtype=torch.float64) * spacing
-    attrs = {"latent_space": space, "fps": 2.0, "height": 16, "width": 32, "seed": 1} | attrs
-    return Record.make("latents", id, {"latents": latents, "times": times}, attrs)
-
-
 def finer(records, model, *, batch_size=4, notify=None, **choices) -> list[Record]:
     more = {} if notify is None else {"notify": notify}
     compute = Compute("cpu", batch_size=batch_size)
     return list(interpolate(records, model, Choices(**choices), compute=compute, **more))
-
-
-def image(records) -> bytes:
-    out = io.BytesIO()
-    write_stream(records, out)
-    return out.getvalue()
-
-
-def same(a, b) -> None:
-    """Latents to rounding, which steps of a random network make larger."""
-    torch.testing.assert_close(a.torch("latents"), b.torch("latents"), rtol=1e-3, atol=2e-4)
 
 
 # --- what stays -----------------------------------------------------------------------------------
@@ -397,11 +365,3 @@ def test_models_that_make_no_sense(tiny_model, tmp_path, change, said):
         finer([record(model.latent_space)], model)
     assert said in caught.value.what
     assert finer([record(model.latent_space)], model, method="linear")
-
-
-def test_every_method_is_a_choice_of_the_command():
-    from typing import get_args
-
-    from vidgen.cli.interpolate import Method
-
-    assert get_args(get_args(Method)[0]) == METHODS

@@ -19,6 +19,8 @@ from vidgen.systems.base import ModelFolder
 from vidgen.systems.interpolation import Interpolator
 from vidgen.train.recipe import Optim, Recipe
 from vidgen.train.tasks.interpolation import InterpolationTask
+from vidgen.train.tasks.latents import encode_scenes
+from vidgen.world.scene import VALIDATION_SEEDS
 
 MODEL = {
     "in_channels": 20, "out_channels": 12, "variant": "interpolation", "init_channels": 16,
@@ -237,3 +239,25 @@ def test_an_untrained_residual_is_exported_as_a_blend(tiny_model, tmp_path):
 def test_recipes_that_make_no_sense(tiny_model, settings, said):
     with pytest.raises(UsageError, match=said):
         task(tiny_model, **settings)
+
+
+def test_a_spread_that_is_not_given_is_told(tiny_model, tmp_path):
+    """With it, residuals have a mean square of one; without residuals none is needed."""
+    data = {"cache": str(tmp_path), "num": 4, "num_held": 3, "skips": [2], "groups": 2}
+    made = task(tiny_model, loss=RESIDUAL | {"spread": None}, **data)
+    modules = made.build()
+    with pytest.raises(UsageError, match=r"loss\.spread is not given") as caught:
+        made.prepare(modules, lambda text: None)
+    assert not list(tmp_path.iterdir())  # before anything is rendered for the training
+    found = float(caught.value.next.rpartition("=")[2])
+    set_ = task(tiny_model, loss=RESIDUAL | {"spread": found}, **data)
+    set_.prepare(modules, lambda text: None)
+    places = torch.arange(9) * 2
+    held = encode_scenes(
+        range(VALIDATION_SEEDS.start, VALIDATION_SEEDS.start + 3), modules["vae"], "basic",
+        set_.geometry, set_.device,
+    )[:, :, places]  # fmt: skip
+    keyframes, between = groups.split(held)
+    x0 = set_.settings.packed("grouped", keyframes, between, torch.full((3,), 2))
+    assert float(x0.square().mean()) == pytest.approx(1, abs=0.01)
+    task(tiny_model, **data).prepare(modules, lambda text: None)

@@ -30,7 +30,7 @@ SIZES = [[16, 32], [32, 64]]
 
 def task(vae: Path, *, model: dict | None = None, loss: dict | None = None, **data):
     recipe = Recipe(
-        "upsampling", model=MODEL | (model or {}), loss=loss or {},
+        "upsampling", model=MODEL | (model or {}), loss={"spread": 0.27} | (loss or {}),
         data={"vae": str(vae), "sizes": SIZES, "num": 16, "num_held": 4, "num_frames": 3} | data,
         steps=1, batch_size=8, optim=Optim(name="adamw"),
     )  # fmt: skip
@@ -253,7 +253,7 @@ def test_what_is_exported_is_what_the_stage_samples(tiny_model, tmp_path):
         ({"loss": {"noise_level": 0.0}}, "loss.noise_level is 0, must be between 0 and 1"),
         ({"loss": {"noise_level": 1.0}}, "loss.noise_level is 1,"),
         ({"loss": {"prediction": "eps"}}, "loss.prediction"),
-        ({"loss": {"spread": 0.0}}, "loss.spread is 0, loss.noisy 2 and loss.steps 1: all must"),
+        ({"loss": {"spread": 0.0}}, "loss.spread is 0, must be above 0"),
         ({"num_held": 1}, "data.num_held is 1"),
     ],
 )
@@ -261,3 +261,18 @@ def test_recipes_that_make_no_sense(tiny_model, settings, said):
     with pytest.raises(UsageError) as caught:
         task(tiny_model, **settings)
     assert said in caught.value.what
+
+
+def test_a_spread_that_is_not_given_is_told(tiny_model, tmp_path):
+    """With it, a network that adds nothing is off by one."""
+    made = task(tiny_model, loss={"spread": None}, cache=str(tmp_path))
+    modules = made.build()
+    with pytest.raises(UsageError, match=r"loss\.spread is not given") as caught:
+        made.prepare(modules, lambda text: None)
+    assert not list(tmp_path.iterdir())  # before anything is rendered for the training
+    found = float(caught.value.next.rpartition("=")[2])
+    assert caught.value.next == f"--set loss.spread={found:g}"
+    set_ = task(tiny_model, loss={"spread": found}, cache=str(tmp_path))
+    set_.prepare(modules, lambda text: None)
+    details = set_.settings.details(set_.enlarged, set_.large)
+    assert float(details.square().mean()) == pytest.approx(1, abs=0.01)

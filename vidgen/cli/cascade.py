@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from vidgen.systems.base import ModelFolder
 
 INTERPOLATION, UPSAMPLER = "interpolation", "upsampler"
-SCALES = (1, 2, 4, 8)
 
 Passes = Annotated[
     int | None,
@@ -38,12 +37,15 @@ def passes_of(folder: ModelFolder, asked: int | None, console: Console) -> int:
 
 def scale_of(folder: ModelFolder, asked: float | None, console: Console) -> int:
     """How many times longer sides become, in the same way. UsageError for what can't be."""
+    from vidgen.systems.base import DOUBLINGS
+
     if asked is None:
         return 2 if _has(folder, UPSAMPLER, console, "the size of its keyframes") else 1
-    if asked not in SCALES:
+    scales = (1, *DOUBLINGS)
+    if asked not in scales:
         raise UsageError(
             f"--scale {asked:g}: sides are doubled, once or several times, or stay",
-            next=f"one of: {', '.join(map(str, SCALES))}",
+            next=f"one of: {', '.join(map(str, scales))}",
         )
     if asked > 1:
         folder.component(UPSAMPLER)

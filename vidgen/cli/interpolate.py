@@ -86,8 +86,9 @@ def interpolate(
     model: Model = None,
     dry_run: DryRun = False,
 ) -> None:
-    components = {"grouped": "interpolation", "masked": "interpolation_masked"}
-    component = components.get(method)  # blending needs none
+    from vidgen.systems.base import INTERPOLATIONS
+
+    component = INTERPOLATIONS.get(method)  # blending needs none
 
     def chosen():
         from vidgen.stages import interpolate as stage

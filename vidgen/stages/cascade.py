@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 import torch
 
-from vidgen.diffusion.groups import STRIDE
+from vidgen.diffusion.groups import STRIDE, frames_after
 from vidgen.io.record import Record
 from vidgen.stages import interpolate, sample_keyframes, upsample
 from vidgen.stages.base import Compute, Notify, Silent
@@ -77,9 +77,7 @@ def yet_to_come(folder: ModelFolder, count: int, passes: int = 0, scale: int = 1
     """Latents records of samples that aren't there yet, to tell what later
     stages would do with them: of the right shape, rate and space, and all zeros."""
     geometry, stride = folder.geometry, folder.size("vae", "stride")
-    t, fps = geometry.num_frames, geometry.fps
-    for _ in range(passes):
-        t, fps = STRIDE * (t - 1) + 1, STRIDE * fps
+    t, fps = frames_after(passes, geometry.num_frames), STRIDE**passes * geometry.fps
     height, width = (scale * side for side in (geometry.height, geometry.width))
     tensors = {
         "latents": torch.zeros(

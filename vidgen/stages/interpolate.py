@@ -25,12 +25,12 @@ from vidgen.stages.base import (
 from vidgen.stages.decode import require_space
 from vidgen.stages.sample_keyframes import own_seed
 from vidgen.systems import interpolation
-from vidgen.systems.base import ModelFolder
-from vidgen.systems.interpolation import COMPONENTS, Interpolator
+from vidgen.systems.base import INTERPOLATIONS, ModelFolder
+from vidgen.systems.interpolation import Interpolator
 
 STAGE = "interpolate"
 LINEAR = "linear"  # the method that needs no network
-METHODS = (*COMPONENTS, LINEAR)
+METHODS = (*INTERPOLATIONS, LINEAR)
 PER_FRAME = ("camera.*",)  # known of keyframes alone, and no longer of every frame
 UNEVEN = 1e-3  # how much of itself the spacing of keyframes may vary by
 

@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from vidgen.diffusion.groups import STRIDE
+from vidgen.diffusion.groups import STRIDE, frames_after
 from vidgen.io.record import Record
 from vidgen.metrics.fidelity import psnr
 from vidgen.stages import interpolate, upsample
 from vidgen.stages.base import Compute, Notify, Silent
 from vidgen.stages.decode import Which, decode
 from vidgen.stages.encode_video import encode_video
-from vidgen.systems.base import Geometry, ModelFolder
+from vidgen.systems.base import INTERPOLATIONS, Geometry, ModelFolder
 from vidgen.systems.upsampling import FACTOR
 from vidgen.world.render import render
 from vidgen.world.scene import Scene
@@ -51,7 +51,7 @@ TRIALS = {
 def clips_of(geometry: Geometry, *, scale: int = 1) -> Geometry:
     """What interpolation makes of a model's keyframes, and its upsampler at that scale."""
     return replace(
-        geometry, num_frames=STRIDE * (geometry.num_frames - 1) + 1, fps=STRIDE * geometry.fps,
+        geometry, num_frames=frames_after(1, geometry.num_frames), fps=STRIDE * geometry.fps,
         height=scale * geometry.height, width=scale * geometry.width,
     )  # fmt: skip
 
@@ -81,7 +81,7 @@ def try_part(
         some = scenes[first : first + CHUNK]
         given = encode_video(_records(some, geometry), folder, compute=compute)
         if trial.keyframes:
-            given = map(_keyframes, given)
+            given = map(keyframes, given)
         which: Which = "video" if part == "video_decoder" and not baseline else "image"
         latents = _worked(part, given, folder, baseline, compute)
         frames = decode(latents, folder, which=which, compute=compute)
@@ -104,7 +104,7 @@ def _worked(
         choices = upsample.Choices(FACTOR, method)
         return upsample.upsample(given, folder, choices, compute=compute)
     if part.startswith("interpolation"):
-        named = {name: method for method, name in interpolate.COMPONENTS.items()}
+        named = {name: method for method, name in INTERPOLATIONS.items()}
         method = interpolate.LINEAR if baseline else named[part]
         return interpolate.interpolate(
             given, folder, interpolate.Choices(method=method), compute=compute
@@ -126,8 +126,8 @@ def _render(scenes: Sequence[Scene], geometry: Geometry) -> Tensor:
     return render(scenes, times=geometry.times, height=geometry.height, width=geometry.width).frames
 
 
-def _keyframes(record: Record) -> Record:
-    """Every fourth latent, with its time."""
+def keyframes(record: Record) -> Record:
+    """The latents record with every fourth latent alone, and its time."""
     latents, times = record.torch("latents")[:, ::STRIDE], record.torch("times")[::STRIDE]
     return record.replace(
         tensors={"latents": latents.contiguous(), "times": times.contiguous()},

@@ -29,7 +29,7 @@ from vidgen.stages.decode import require_space
 from vidgen.stages.memory import require_memory
 from vidgen.stages.sample_keyframes import own_seed
 from vidgen.systems import upsampling, world
-from vidgen.systems.base import ModelFolder
+from vidgen.systems.base import DOUBLINGS, ModelFolder
 from vidgen.systems.load import sizes
 from vidgen.systems.upsampling import Upsampler
 
@@ -37,14 +37,13 @@ STAGE = "upsample"
 BICUBIC = "bicubic"  # what the network is told, as it is
 BILINEAR = "bilinear"  # the one method that needs no model
 METHODS = ("diffusion", BICUBIC, BILINEAR)
-PASSES = {2: 1, 4: 2, 8: 3}  # scale → how often the sides are doubled
 
 
 @dataclass(frozen=True)
 class Choices(latents.Choices):
     """What the user may set; None means the model's own default."""
 
-    scale: float = 2  # of PASSES
+    scale: float = 2  # of DOUBLINGS
     method: str = "diffusion"  # of METHODS
     num_inference_steps: int | None = None
     noise_level: float | None = None
@@ -54,13 +53,13 @@ class Choices(latents.Choices):
 
     @property
     def passes(self) -> int:
-        return PASSES[int(self.scale)]
+        return DOUBLINGS[int(self.scale)]
 
     def check(self) -> None:
-        if self.scale not in PASSES:
+        if self.scale not in DOUBLINGS:
             raise UsageError(
                 f"--scale {self.scale:g}: sides are doubled, once or several times",
-                next=f"one of: {', '.join(map(str, PASSES))}",
+                next=f"one of: {', '.join(map(str, DOUBLINGS))}",
             )
         super().check()
 

@@ -29,12 +29,17 @@ from vidgen.nn.autoencoder import VideoAutoencoder
 from vidgen.nn.pixels import to_uint8
 from vidgen.nn.unet import UNet, UNetConfig, start_at_zero
 from vidgen.systems import interpolation, save, world
-from vidgen.systems.base import Geometry, ModelFolder
-from vidgen.systems.interpolation import COMPONENTS, Settings
+from vidgen.systems.base import INTERPOLATIONS, Geometry, ModelFolder
+from vidgen.systems.interpolation import Settings
 from vidgen.train.distributed import World
 from vidgen.train.recipe import section
 from vidgen.train.task import Modules, Task, generator, share
-from vidgen.train.tasks.latents import cache_folder, cached_latents, encode_scenes
+from vidgen.train.tasks.latents import (
+    cache_folder,
+    cached_latents,
+    encode_scenes,
+    spread_missing,
+)
 from vidgen.world.scene import VALIDATION_SEEDS
 
 
@@ -63,7 +68,9 @@ class Loss:
 
     prediction: Literal["v", "x0", "shrunk", "eps"] = "v"
     target: Literal["frames", "residual"] = "frames"  # see `vidgen.systems.interpolation`
-    spread: float = 1.0  # of a residual, for each frame of the skip
+    # Of a residual, for each frame of the skip: another one in each latent space, so there is no
+    # default. A training without one tells what it is, and stops.
+    spread: float | None = None
     noisy: float = 1.0  # above 1: noisy levels come more often, see `losses.tilted`
     perturb: int = 250  # the noisiest that told keyframes get, of 1000 training timesteps
     clean: float = 0.0  # how often they are told without noise
@@ -90,7 +97,7 @@ class InterpolationTask(Task):
         w = self.weights
         self.settings = Settings(
             w.prediction, "cosine", "dpmpp_2m", w.steps, w.guidance_scale,
-            fps=d.fps, max_skip=max(d.skips), target=w.target, spread=w.spread,
+            fps=d.fps, max_skip=max(d.skips), target=w.target, spread=w.spread or 1.0,
         )  # fmt: skip
         self.table = ddpm_table(cosine_betas())
 
@@ -117,10 +124,9 @@ class InterpolationTask(Task):
                 f" {self.weights.perturb}, must be 0 to 999"
             )
         for key in ("spread", "noisy", "steps", "guidance_scale"):
-            if not getattr(self.weights, key) > 0:
-                raise UsageError(
-                    f"recipe: loss.{key} is {getattr(self.weights, key):g}, must be above 0"
-                )
+            value = getattr(self.weights, key)
+            if value is not None and not value > 0:
+                raise UsageError(f"recipe: loss.{key} is {value:g}, must be above 0")
 
     def build(self) -> dict[str, torch.nn.Module]:
         vae = world.load_autoencoder(self.vae_folder).float()
@@ -130,23 +136,33 @@ class InterpolationTask(Task):
         return {"interpolation": network, "vae": vae}
 
     def prepare(self, modules: Modules, say) -> None:
-        vae = _vae(modules)
-        dtype = getattr(torch, self.recipe.dtype)
+        vae, start = _vae(modules), VALIDATION_SEEDS.start
+        held = encode_scenes(
+            range(start, start + self.data.num_held), vae, self.data.level, self.geometry,
+            self.device,
+        )  # fmt: skip
         space = self.vae_folder.latent_space
+        if self.weights.target == "residual" and self.weights.spread is None:
+            raise spread_missing(self._spread(held), len(held), space)
+        dtype = getattr(torch, self.recipe.dtype)
         self.latents = cached_latents(
             cache_folder(Path(self.data.cache), space, self.geometry, dtype), self.data.num, vae,
             level=self.data.level, geometry=self.geometry, say=say, dtype=dtype,
             world=World(self.rank, self.world, self.device),
         )  # fmt: skip
-        start = VALIDATION_SEEDS.start
-        held = encode_scenes(
-            range(start, start + self.data.num_held), vae, self.data.level, self.geometry,
-            self.device,
-        )  # fmt: skip
         # The largest skip at which a clip holds all groups: as the clip is when it is sampled.
         room = (self.data.num_frames - 1) // (STRIDE * self.data.groups)
         self.held_skip = max([s for s in self.data.skips if s <= room] or [min(self.data.skips)])
         self.held = held[:, :, self._places(self.held_skip)]
+
+    def _spread(self, clips: Tensor) -> float:
+        """Of the residuals of clips `b c t h w`, with which those of the recipe's skips have a mean
+        square of one."""
+        squares = []
+        for skip in self.data.skips:
+            keyframes, between = groups.split(clips[:, :, self._places(skip)])
+            squares.append((between - groups.linear(keyframes)).square().mean() / skip**2)
+        return float(torch.stack(squares).mean().sqrt())
 
     def _places(self, skip: int) -> Tensor:
         """Frames of the clip that make its groups at this skip, from the first on."""
@@ -252,7 +268,7 @@ class InterpolationTask(Task):
 
     def export(self, modules: Modules, folder: Path) -> None:
         """The network, and the autoencoder whose latents it works on, byte for byte."""
-        component = COMPONENTS[self.data.method]
+        component = INTERPOLATIONS[self.data.method]
         config = {"_class_name": "UNet", **self.config.to_dict(), "sample": asdict(self.settings)}
         save.write_component(folder / component, config, modules["interpolation"])
         save.copy_component(self.vae_folder.path / "vae", folder / "vae")

@@ -14,6 +14,7 @@ from einops import rearrange
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from vidgen.errors import UsageError
 from vidgen.io.files import atomic_write
 from vidgen.nn.autoencoder import VideoAutoencoder
 from vidgen.nn.pixels import from_uint8
@@ -93,6 +94,15 @@ def cached(
 
 
 @torch.no_grad()
+def spread_missing(found: float, clips: int, space: str) -> UsageError:
+    """What a recipe without loss.spread is refused with: what it is in this latent space."""
+    return UsageError(
+        "recipe: loss.spread is not given, and it is another one in each latent space",
+        why=f"of {clips} held-out clips in `{space}` it is {found:.3g}",
+        next=f"--set loss.spread={found:.3g}",
+    )
+
+
 def encode_scenes(
     seeds: range,
     vae: VideoAutoencoder,

@@ -40,6 +40,7 @@ from vidgen.train.tasks.latents import (
     cached,
     cached_latents,
     encode_scenes,
+    spread_missing,
     whole,
 )
 from vidgen.train.tasks.pixels import clip_scores
@@ -69,7 +70,9 @@ class Loss:
     many steps the trained network is sampled unless the user says otherwise."""
 
     prediction: Literal["shrunk", "x0", "flow", "v"] = "shrunk"
-    spread: float = 0.27  # of latents around the enlarged ones, to be measured
+    # Of latents around the enlarged ones: another one in each latent space, so there is no default.
+    # A training without one tells what it is, and stops.
+    spread: float | None = None
     noisy: float = 2.0  # 1: all levels alike; above: noisy ones come more often
     noise_level: float = 0.2
     steps: int = 1  # the mean of what details may be; more make some, and differ more
@@ -90,7 +93,7 @@ class UpsamplingTask(Task):
         self._check()
         self.settings = Settings(
             self.weights.prediction, "linear_flow", "dpmpp_2m", self.weights.steps,
-            spread=self.weights.spread, noise_level=min(0.05, self.weights.noise_level),
+            spread=self.weights.spread or 1.0, noise_level=min(0.05, self.weights.noise_level),
             max_noise_level=self.weights.noise_level, fps=24.0,
             max_skip=round(24 / min(self.data.fps)),
         )  # fmt: skip
@@ -132,11 +135,10 @@ class UpsamplingTask(Task):
             raise UsageError(
                 f"recipe: loss.noise_level is {w.noise_level:g}, must be between 0 and 1"
             )
-        if not (w.spread > 0 and w.noisy > 0 and w.steps > 0):
-            raise UsageError(
-                f"recipe: loss.spread is {w.spread:g}, loss.noisy {w.noisy:g} and loss.steps"
-                f" {w.steps}: all must be above 0"
-            )
+        for key in ("spread", "noisy", "steps"):
+            value = getattr(w, key)
+            if value is not None and not value > 0:
+                raise UsageError(f"recipe: loss.{key} is {value:g}, must be above 0")
 
     def build(self) -> dict[str, torch.nn.Module]:
         vae = world.load_autoencoder(self.vae_folder).float()
@@ -144,6 +146,10 @@ class UpsamplingTask(Task):
 
     def prepare(self, modules: Modules, say: Callable[[str], None]) -> None:
         vae, d = _vae(modules), self.data
+        self._hold(vae)
+        if self.weights.spread is None:
+            found = float((self.large - self.enlarged).square().mean().sqrt())
+            raise spread_missing(found, len(self.large), self.vae_folder.latent_space)
         dtype = getattr(torch, self.recipe.dtype)
         world = World(self.rank, self.world, self.device)
         self.latents, self.told = {}, {}
@@ -167,7 +173,6 @@ class UpsamplingTask(Task):
 
             name = f"{d.level}-enlarged"
             self.told[key] = cached(folder, name, d.num, enlarge, world=world, say=say)
-        self._hold(vae)
 
     def _geometry(self, size: tuple[int, int], fps: float) -> Geometry:
         return Geometry(self.data.num_frames, *size, fps)
