@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vidgen.cli.compare import Comparison
 from vidgen.cli.report_text import difference_line
-from vidgen.metrics.report import Report, comparable, compare, plain
+from vidgen.metrics.report import Report, compare, plain
 
 
 def is_json(path: str) -> bool:
@@ -23,9 +23,7 @@ def is_json(path: str) -> bool:
 def compare_reports(a: str, b: str, tolerance: float) -> Comparison:
     """Score by score: what B is, where A is the one before. InputError for what is no report, and
     for two whose numbers don't mean the same."""
-    before, after = Report.read(a), Report.read(b)
-    comparable(before, after, (a, b))
-    found = compare(before, after, tolerance)
+    found = compare(Report.read(a), Report.read(b), tolerance, (a, b))
     rows = [plain(asdict(one)) for one in found]
     count = f"{len(found)} score{'s' if len(found) != 1 else ''} within noise"
     return Comparison(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from vidgen.cli.report_plots import COLORS, curves, histogram, text
+from vidgen.cli.report_plots import COLORS, curves, drawable, histogram, text
 from vidgen.cli.report_text import ARROWS, shown, shown_interval
 from vidgen.metrics.report import Report, Score, number, plain
 
@@ -144,12 +143,12 @@ def _plots(figures: list[str]) -> str:
 def _histogram(key: str, items: list[dict[str, Any]], score: Score | None) -> str:
     found = [(x, str(item.get("id", i))) for i, item in enumerate(items)
              if (x := number(item.get(key))) is not None]  # fmt: skip
-    finite = sorted((x, id) for x, id in found if math.isfinite(x))
+    finite = sorted((x, id) for x, id in found if drawable(x))
     if not finite:
         return ""
     words = [f"{key}, {len(finite)} clip{'s' if len(finite) != 1 else ''}"]
     if odd := len(found) - len(finite):
-        words.append(f"{odd} infinite or no number, not drawn")
+        words.append(f"{odd} infinite or not a number, not drawn")
     if without := len(items) - len(found):
         words.append(f"{without} without it")
     if len(finite) > 1:

@@ -39,8 +39,9 @@ class Axis:
     def over(cls, values: Sequence[float], start: float, end: float) -> Axis:
         """Of values that are all the same, a little more to either side."""
         low, high = min(values), max(values)
-        if high - low <= 1e-9 * max(abs(low), abs(high)):
-            room = abs(low) / 10 or 1.0
+        size = max(abs(low), abs(high))
+        if high - low <= max(1e-9 * size, 1e-300):
+            room = size / 10 if size > 1e-290 else 1.0
             low, high = low - room, high + room
         return cls(low, high, start, end)
 
@@ -51,6 +52,11 @@ class Axis:
         step = next(power * m for m in (1, 2, 5, 10) if power * m >= rough * 0.999)
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return [i * step for i in range(first, last + 1)]
+
+
+def drawable(x: float) -> bool:
+    """Whether a plot can show it: neither infinite nor NaN, nor so large that sums of it are."""
+    return abs(x) < 1e300
 
 
 def bins(values: Sequence[float]) -> tuple[list[float], list[int]]:
@@ -66,10 +72,10 @@ def bins(values: Sequence[float]) -> tuple[list[float], list[int]]:
 
 
 def histogram(values: Sequence[float], name: str, mark: float | None = None) -> str:
-    """How often which value: at least one of them, all finite. `mark`: a line, where the score of
+    """How often which value: at least one of them, all drawable. `mark`: a line, where the score of
     all is."""
     edges, counts = bins(values)
-    inside = mark is not None and math.isfinite(mark)
+    inside = mark is not None and drawable(mark)
     x = Axis.over([*edges, mark] if inside and mark is not None else edges, LEFT, WIDTH - RIGHT)
     y = Axis(0, max(counts), HEIGHT - BOTTOM, TOP)
     least = 6.0 if len(counts) == 1 else 1.0  # pixels of a bar
@@ -90,10 +96,10 @@ def histogram(values: Sequence[float], name: str, mark: float | None = None) -> 
 
 
 def curves(x_name: str, xs: Sequence[float], lines: Mapping[str, Sequence[float]]) -> str:
-    """Lines over the same x. Where a value is not finite the line has a gap."""
-    finite = [v for ys in lines.values() for v in ys if math.isfinite(v)]
-    x = Axis.over([v for v in xs if math.isfinite(v)] or [0.0], LEFT, WIDTH - RIGHT)
-    y = Axis.over(finite or [0.0], HEIGHT - BOTTOM, TOP)
+    """Lines over the same x. Where a value can't be drawn the line has a gap."""
+    heights = [v for ys in lines.values() for v in ys if drawable(v)]
+    x = Axis.over([v for v in xs if drawable(v)] or [0.0], LEFT, WIDTH - RIGHT)
+    y = Axis.over(heights or [0.0], HEIGHT - BOTTOM, TOP)
     drawn = []
     for i, (name, ys) in enumerate(lines.items()):
         color = COLORS[i % len(COLORS)]
@@ -113,10 +119,10 @@ def curves(x_name: str, xs: Sequence[float], lines: Mapping[str, Sequence[float]
 
 
 def _unbroken(xs: Sequence[float], ys: Sequence[float]) -> list[list[tuple[float, float]]]:
-    """Runs of points that are finite."""
+    """Runs of points that can be drawn."""
     runs: list[list[tuple[float, float]]] = [[]]
     for point in zip(xs, ys, strict=True):
-        if all(map(math.isfinite, point)):
+        if all(map(drawable, point)):
             runs[-1].append(point)
         elif runs[-1]:
             runs.append([])

@@ -246,13 +246,15 @@ def _differences(a: Any, b: Any, place: str) -> Iterator[str]:
         yield f"{place}: {x} and {y}"
 
 
-def compare(a: Report, b: Report, tolerance: float = 0.0) -> list[Difference]:
+def compare(
+    a: Report, b: Report, tolerance: float = 0.0, names: tuple[str, str] = ("A", "B")
+) -> list[Difference]:
     """Score by score, in the order of a: what b is, where a is the one before. A difference is
     noise if the intervals overlap, or if it is no larger than the tolerance. A NaN is worse than
     any number. InputError as `comparable` says."""
-    comparable(a, b)
-    names = [*a.scores, *(name for name in b.scores if name not in a.scores)]
-    return [compare_scores(n, a.scores.get(n), b.scores.get(n), tolerance) for n in names]
+    comparable(a, b, names)
+    both = [*a.scores, *(name for name in b.scores if name not in a.scores)]
+    return [compare_scores(n, a.scores.get(n), b.scores.get(n), tolerance) for n in both]
 
 
 def compare_scores(
