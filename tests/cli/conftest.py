@@ -35,3 +35,22 @@ def vidgen(clean: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setitem(app.COMMANDS, "relay", ("relay", made_command.PAGE.summary))
     monkeypatch.setitem(sys.modules, "vidgen.cli.relay", made_command)
     return inprocess.run
+
+
+@pytest.fixture
+def on_latents(vidgen: Run, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """`vidgen` on the tiny model, where text.vgs and latents.vgs of two records lie."""
+    monkeypatch.setenv("VIDGEN_MODEL", str(tiny_model))
+    rows = b'{"id": "a", "prompt": "a red ball"}\n{"id": "b", "prompt": "a blue cube"}\n'
+    Path("rows.jsonl").write_bytes(rows)
+    assert vidgen("encode-text", "-i", "rows.jsonl", "-o", "text.vgs").code == 0
+    assert vidgen("sample-keyframes", "text.vgs", "-o", "latents.vgs").code == 0
+    return vidgen
+
+
+@pytest.fixture
+def no_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails the test when an interpolation network or an upsampler is read."""
+    from vidgen.systems.load import ClipNetwork
+
+    monkeypatch.setattr(ClipNetwork, "load", lambda self: pytest.fail("weights were read"))

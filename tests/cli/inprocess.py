@@ -53,6 +53,15 @@ def run(*words: str, stdin: bytes = b"", terminal: tuple[str, ...] = ()) -> Ran:
     return Ran(code, streams["stdout"].bytes(), streams["stderr"].bytes().decode("utf-8"))
 
 
+def refused(ran: Ran, command: str, code: int, *words: str) -> None:
+    """It ended with the code, in three lines at most that hold the words."""
+    assert ran.code == code, ran.err
+    lines = ran.err.splitlines()
+    assert lines[0].startswith(f"vidgen {command}: ") and len(lines) <= 3
+    for word in words:
+        assert word in ran.err
+
+
 def shell(line: str) -> Ran:
     """A line of shell: pipes, `> FILE`, `||`, `&&` and `source <(…)`, no variables or quotes within
     words. The code is that of the first command of a pipe that fails (pipefail)."""

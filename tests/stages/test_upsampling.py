@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from types import SimpleNamespace
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,12 +11,13 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from latents_records import Listener, image, record, same
 from torch import nn
 
 from vidgen.diffusion.noise import Noise
 from vidgen.io.log import broken_links
 from vidgen.io.record import Record
-from vidgen.io.stream import read_stream, write_stream
+from vidgen.io.stream import read_stream
 from vidgen.nn.unet import UNet, start_at_zero
 from vidgen.stages.base import Compute
 from vidgen.stages.decode import decode
@@ -40,43 +40,10 @@ def model(tiny_model) -> ModelFolder:
     return ModelFolder.find(str(tiny_model))
 
 
-class Listener:
-    def __init__(self):
-        self.warnings, self.steps = [], []
-
-    def warn(self, text):
-        self.warnings.append(text)
-
-    def step(self, *what):
-        self.steps.append(what)
-
-
-def record(space="", id="ball", *, latents=None, times=None, count=3, spacing=0.5, **attrs):
-    """A latents record of random values, or of those given."""
-    if latents is None:
-        draw = torch.Generator().manual_seed(len(id) + count)
-        latents = torch.randn(4, count, 2, 4, generator=draw)
-    if times is None:
-        times = torch.arange(latents.shape[1], dtype=torch.float64) * spacing
-    attrs = {"latent_space": space, "fps": 2.0, "height": 16, "width": 30, "seed": 1} | attrs
-    return Record.make("latents", id, {"latents": latents, "times": times}, attrs)
-
-
 def larger(records, model, *, batch_size=4, notify=None, **choices) -> list[Record]:
     more = {} if notify is None else {"notify": notify}
     compute = Compute("cpu", batch_size=batch_size)
     return list(upsample(records, model, Choices(**choices), compute=compute, **more))
-
-
-def image(records) -> bytes:
-    out = io.BytesIO()
-    write_stream(records, out)
-    return out.getvalue()
-
-
-def same(a, b) -> None:
-    """Latents to rounding, which steps of a random network make larger."""
-    torch.testing.assert_close(a.torch("latents"), b.torch("latents"), rtol=1e-3, atol=2e-4)
 
 
 # --- sizes, and what stays ------------------------------------------------------------------------
@@ -99,7 +66,7 @@ def test_sides_grow_and_all_else_stays(model, method, scale):
 
 
 def test_a_size_that_latents_are_cropped_to_is_doubled_too(model):
-    (after,) = larger([record(model.latent_space)], model)
+    (after,) = larger([record(model.latent_space, width=30)], model)
     (shown,) = decode([after], model, compute=Compute("cpu"))
     assert shown["frames"].shape == (3, 32, 60, 3)
 
@@ -356,12 +323,6 @@ def test_a_single_latent_is_told_as_a_keyframe_far_from_others(model):
     heard = Listener()
     (after,) = larger([record(model.latent_space, count=1)], model, notify=heard)
     assert after.log[-1]["skip"] == 12 and not heard.warnings
-
-
-def test_every_method_is_a_choice_of_the_command():
-    from vidgen.cli.upsample import Method
-
-    assert get_args(get_args(Method)[0]) == METHODS
 
 
 def test_settings_of_a_shift_are_used(model):

@@ -8,6 +8,7 @@ import shutil
 
 import pytest
 import torch
+from latents_records import record
 from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -29,16 +30,6 @@ from vidgen.systems.upsampling import Upsampler
 @pytest.fixture
 def model(tiny_model) -> ModelFolder:
     return ModelFolder.find(str(tiny_model))
-
-
-def record(space="", id="ball", *, latents=None, times=None, **attrs):
-    """A latents record of random values, or of those given."""
-    if latents is None:
-        latents = torch.randn(4, 3, 2, 4, generator=torch.Generator().manual_seed(3))
-    if times is None:
-        times = torch.arange(latents.shape[1], dtype=torch.float64) / 2
-    attrs = {"latent_space": space, "fps": 2.0, "height": 16, "width": 32, "seed": 1} | attrs
-    return Record.make("latents", id, {"latents": latents, "times": times}, attrs)
 
 
 def larger(records, model, *, batch_size=4, **choices) -> list[Record]:
