@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -168,6 +170,18 @@ def test_the_tower_starts_from_one_that_is_there(trained):
     other = TextTask(recipe("text", TEXT | {"dim": 32}, {"start": str(start)}))
     with pytest.raises(UsageError, match=r"data\.start .* other sizes"):
         other.build()
+
+
+def test_the_tower_does_not_start_from_one_that_reads_other_words(trained, tmp_path):
+    """As many of them, and two in each other's place."""
+    start = Path(shutil.copytree(trained / "text" / "model", tmp_path / "start"))
+    path = start / "tokenizer" / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    numbers = tokenizer["model"]["vocab"]
+    numbers["red"], numbers["blue"] = numbers["blue"], numbers["red"]
+    path.write_text(json.dumps(tokenizer))
+    with pytest.raises(UsageError, match=r"data\.start .* reads other words"):
+        TextTask(recipe("text", TEXT, {"start": str(start)})).build()
 
 
 def test_captions_can_be_canonical():

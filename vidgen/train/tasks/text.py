@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from vidgen.errors import UsageError
 from vidgen.systems import save
 from vidgen.systems.base import ModelFolder
-from vidgen.systems.world import load_text_tower
+from vidgen.systems.world import load_text_tower, load_tokenizer
 from vidgen.train.recipe import section
 from vidgen.train.task import Modules, Task, share
 from vidgen.train.tasks.tokenizer import build_tokenizer, pad_id
@@ -73,7 +73,8 @@ class Data:
     typos: float = 0.25  # share with one letter changed, lost, doubled or swapped
     filler: float = 0.1  # share with a word that says nothing about the scene
     contradictions: float = 0.03  # share that names two colors of one thing
-    start: str | None = None  # a folder that holds `text_encoder/`: where the encoder begins
+    # A folder that holds `text_encoder/` and `tokenizer/`: where the encoder begins.
+    start: str | None = None
 
 
 class TowerWithHeads(nn.Module):
@@ -142,6 +143,12 @@ class TextTask(Task):
         tower = TowerWithHeads(self.model, self.tokenizer.get_vocab_size(), self.pad)
         if self.data.start is not None:
             folder = ModelFolder(Path(self.data.start))
+            if load_tokenizer(folder).fast.get_vocab() != self.tokenizer.get_vocab():
+                raise UsageError(
+                    f"recipe: data.start is {folder.path}, whose encoder reads other words",
+                    why="its tokenizer.json gives numbers to other words than the world has now",
+                    next="leave data.start out",
+                )
             trained = load_text_tower(folder).encoder
             if _shape(trained.config) != _shape(tower.encoder.config):
                 raise UsageError(
