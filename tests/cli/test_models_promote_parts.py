@@ -190,6 +190,26 @@ def test_a_new_transformer_leaves_the_parts_there(
     assert parts[0] == parts[1]
 
 
+@pytest.mark.parametrize(("autoencoder", "width"), [("the same", 64), ("another", 32)])
+def test_a_decoder_is_tried_at_the_size_that_a_kept_upsampler_makes(
+    vidgen, scored, place, tiny_model, other_model, tmp_path, monkeypatch, autoencoder, width
+) -> None:
+    """An upsampler of another autoencoder goes, and with it the larger size."""
+    from vidgen.metrics.world_accuracy import Mark
+    from vidgen.stages import judge_model
+
+    monkeypatch.setattr(judge_model, "judge_model", lambda *a, **k: [Mark((), True)] * 2)
+    source = tiny_model if autoencoder == "the same" else other_model
+    folder = Path(shutil.copytree(source, tmp_path / "run" / "whole"))
+    leave(folder, "scheduler", "text_encoder", "tokenizer", "transformer", "vae")
+    decoder(folder)
+    looks = scored(32.0, 31.0)
+    ran = vidgen("models", "promote", str(folder), "--num", "2")
+    assert ran.code == 0, ran.err
+    assert looks == [f"video_decoder {way} 9 {width}" for way in ("without", "run")]
+    assert (place / "upsampler").exists() == (autoencoder == "the same")
+
+
 def test_parts_of_another_autoencoder_go_and_that_is_said(
     vidgen, place, other_model, tmp_path, monkeypatch
 ) -> None:

@@ -167,8 +167,9 @@ def promote(
     hashes = {c: plan.candidate.sha256(c) for c in promoted(plan)}
     old, new = (None, None) if network is None else score(plan, network, device, console)
     tried = try_parts(
-        plan.candidate, plan.place, plan.parts, scenes(plan.num, LEVEL), compute, console
-    )
+        plan.candidate, plan.place, plan.parts, scenes(plan.num, LEVEL), compute, console,
+        kept=plan.kept,
+    )  # fmt: skip
     paired = compared(old, new) if old is not None and new is not None else None
     refused = (paired is not None and paired.second < paired.first) or any(t.worse for t in tried)
     if not refused:

@@ -83,8 +83,11 @@ def try_parts(
     scenes: Sequence[Scene],
     compute: Compute,
     console: Console,
+    *,
+    kept: Sequence[str] = (),
 ) -> list[Tried]:
-    """Each part on the same scenes, rendered at the size and rate of the model that it is for."""
+    """Each part on the same scenes, rendered at the size and rate of the model that it is for.
+    `kept`: parts in place that stay beside a candidate that is a whole model."""
     from vidgen.stages import part_model as bench
     from vidgen.systems.base import ModelFolder
     from vidgen.systems.upsampling import FACTOR
@@ -92,7 +95,7 @@ def try_parts(
     tried: list[Tried] = []
     there = ModelFolder(place) if (place / "model_index.json").is_file() else None
     whole = candidate if "transformer" in components(candidate) or there is None else there
-    larger = any("upsampler" in components(f) for f in (candidate, whole))
+    larger = "upsampler" in {*components(candidate), *components(whole), *kept}
 
     def scores(folder: ModelFolder, part: str, *, baseline: bool = False) -> list[float]:
         console.note(f"trying {folder.path / part}" + " without it" * baseline)
