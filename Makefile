@@ -40,7 +40,7 @@ bench: $(READY)  ## measure speed as ratios, side by side, and print the table
 	$(BIN)/python -m benchmarks
 
 claims: $(READY)  ## a paper's findings, looked at again: SYSTEM=fusion-frames, CLAIM=a for one of a to d
-	$(BIN)/python -m benchmarks.$(subst -,_,$(or $(SYSTEM),fusion-frames)) $(CLAIM)
+	$(BIN)/python -m benchmarks.claims $(or $(SYSTEM),fusion-frames) $(CLAIM)
 
 evaluate: $(READY)  ## sample 1,344 clips to mp4, judge them, print the tables, write docs/evaluate-*.json
 	benchmarks/evaluate.sh runs/evaluate

@@ -3,10 +3,10 @@
 Each claim writes benchmarks/results/fusion-frames-CLAIM.json and .png. A claim with a report for
 the same settings and models is not measured again, and a training that was stopped goes on.
 
-    a blocks    temporal blocks against temporal layers       about 35 minutes of one core
+    a blocks    temporal blocks against temporal layers       trains seven networks
     b grouped   three frames at once against one by one       needs both interpolation networks
     c guidance  copying of keyframes against guidance         needs the grouped one
-    d decoders  the table of video decoders                   about 35 minutes of one core
+    d decoders  the table of video decoders                   trains nine decoders
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ import torch
 from benchmarks.fusion_frames import blocks, decoders, grouped, guidance
 from benchmarks.fusion_frames.report import RESULTS, as_text
 from vidgen.errors import VidgenError
-from vidgen.systems.base import ModelFolder
+from vidgen.systems.base import INTERPOLATIONS, ModelFolder
 
 CLAIMS = {"a": "blocks", "b": "grouped", "c": "guidance", "d": "decoders"}
-COMPONENTS = {"grouped": "interpolation", "masked": "interpolation_masked"}
 RUNS = Path("runs")
 
 
@@ -36,7 +35,7 @@ def network(path: Path | None, method: str, shipped: ModelFolder) -> ModelFolder
     if path is None and (usual / "model_index.json").is_file():
         path = usual
     folder = shipped if path is None else ModelFolder.find(str(path))
-    folder.component(COMPONENTS[method])
+    folder.component(INTERPOLATIONS[method])
     return folder
 
 

@@ -28,6 +28,7 @@ from benchmarks.fusion_frames.keyframes_task import UNetKeyframesTask, equalized
 from benchmarks.fusion_frames.paths import path_error
 from benchmarks.fusion_frames.report import Check, Figure, difference, once, place, write
 from benchmarks.plot import Point, plot_lines
+from vidgen.io.weights import sha256
 from vidgen.metrics.frechet import frechet_distance
 from vidgen.metrics.judge import SHIPPED, WorldJudge, load_judge, normalized, prepared
 from vidgen.metrics.world_accuracy import Asked, mark, tally
@@ -51,11 +52,12 @@ VARIANTS = {"layers": "conv1d_attn1d_layers", "blocks": "conv1d_attn1d_blocks"}
 MEASURES = {"val_loss": "held-out loss", "distance": "Fréchet distance", "path": "path error, px"}
 PIXELS = (40, 64)
 CHUNK = 32  # clips sampled at once
+JUDGE = SHIPPED / "basic"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Sizes and budgets. About 35 minutes of one core."""
+    """Sizes and budgets; `elapsed_s` in the report is what each training took."""
 
     pictures_steps: int = 1000  # of the text-to-image network
     steps: int = 500  # of each kind of temporal parts
@@ -94,11 +96,17 @@ def run(
     """folder: whose autoencoder and text encoder the networks work with. Trains in `runs`; what is
     trained there already for these settings is not trained again."""
     told = asdict(settings) | {
-        "latent_space": folder.latent_space, "text_encoder": folder.text_encoder
+        "latent_space": folder.latent_space, "text_encoder": folder.text_encoder,
+        "judge": judge_sha256(),
     }  # fmt: skip
     report = write(out, CLAIM, told, lambda: measure(folder, settings, runs, cache))
     plot(report, out / f"fusion-frames-{CLAIM}.png")
     return report
+
+
+def judge_sha256() -> str:
+    """Of the weights that see the features and judge the clips."""
+    return sha256(JUDGE / "model.safetensors")
 
 
 def measure(
@@ -118,7 +126,7 @@ def measure(
             here = place(runs, f"{name}-{seed}", wanted.to_dict())
             kept = once(
                 here / "measured.json",
-                asdict(settings) | {"recipe": wanted.to_dict()},
+                asdict(settings) | {"recipe": wanted.to_dict(), "judge": judge_sha256()},
                 lambda r=wanted, p=here, s=seed: measured(r, p, s, scenes),
             )
             row = {"variant": name, "seed": seed, **kept}
@@ -195,7 +203,7 @@ class TestScenes:
             geometry(scene, g.times, g.height, g.width)[1]
             for scene in self.scenes[: settings.paths]
         ]
-        self.judge = load_judge(SHIPPED / "basic")
+        self.judge = load_judge(JUDGE)
         vae = world.load_autoencoder(folder).float()
         x = from_uint8(rearrange(self.frames[: settings.paths], "b t h w c -> b c t h w"))
         with torch.no_grad():

@@ -20,9 +20,11 @@ from einops import rearrange
 from torch import Tensor
 
 from benchmarks.fusion_frames import clips
-from benchmarks.fusion_frames.clips import SIZE, STRIDE, Size
+from benchmarks.fusion_frames.clips import SIZE, Size
 from benchmarks.fusion_frames.report import Check, Figure, difference, write
 from benchmarks.plot import Point, plot_lines
+from vidgen.diffusion.groups import STRIDE
+from vidgen.errors import InputError
 from vidgen.metrics.fidelity import psnr
 from vidgen.stages.base import Compute
 from vidgen.systems.base import ModelFolder
@@ -62,7 +64,10 @@ def measure(folder: ModelFolder, settings: Settings) -> tuple[dict[str, Any], li
     keys = clips.latents_of(clips.keyframes(latents))
     moves = apart(keys) >= settings.moving
     if not moves.any():
-        raise SystemExit("guidance: nothing moves in these clips")
+        raise InputError(
+            f"neighboring keyframes are nowhere {settings.moving:g} apart in these clips",
+            next="more clips, or a smaller `moving`",
+        )
     rows, distances = [], {}
     for w in settings.weights:
         near, dB = [], []

@@ -134,10 +134,10 @@ class WideConv(nn.Module):
 
 def equalized(network: UNet) -> None:
     """Widen the temporal layers of a network until it has as many temporal parameters as temporal
-    blocks have at these sizes, to a few tenths of a percent.
+    blocks have at these sizes: `temporal_ratio` in the report of claim a tells how nearly.
 
     Blocks have norms, feed-forward parts and bottlenecks of their own, so at the same sizes they
-    have about twice the parameters. The paper compares them as they are; here the layers' side is
+    have more parameters. The paper compares them as they are; here the layers' side is
     made stronger rather than the blocks' weaker.
     """
     layers = [m for m in network.modules() if isinstance(m, AddedConv)]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
+from vidgen.errors import InputError
 from vidgen.systems.base import ModelFolder
 
 
@@ -116,6 +118,40 @@ def test_layers_have_as_many_parameters_as_blocks_and_begin_as_nothing() -> None
         torch.testing.assert_close(layers(z, t, **told), pictures(z, t, **told))
 
 
+def test_a_system_without_claims_is_told_which_have_some(capsys) -> None:
+    from benchmarks import claims
+
+    for words in (["unknown"], []):
+        with pytest.raises(SystemExit) as ended:
+            claims.main(words)
+        assert ended.value.code == 2
+        assert "there are those of fusion-frames" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        claims.main(["fusion-frames", "z"])
+    assert ended.value.code == 2 and "no claim z" in capsys.readouterr().err
+
+
+def test_a_claim_that_cannot_be_measured_does_not_end_the_others(
+    model, tmp_path, monkeypatch, capsys
+) -> None:
+    from benchmarks.fusion_frames import __main__ as runner
+    from benchmarks.fusion_frames import guidance
+
+    still = replace(guidance.SMOKE, moving=1e9)
+    with pytest.raises(InputError, match="nowhere 1e\\+09 apart"):
+        guidance.measure(model, still)
+    measured = []
+
+    def run(claim, options):
+        measured.append(claim)
+        return guidance.measure(model, still)
+
+    monkeypatch.setattr(runner, "run", run)
+    assert runner.main(["c", "b", "--smoke", "--runs", str(tmp_path)]) == 1
+    assert measured == ["guidance", "grouped"]
+    assert capsys.readouterr().err.count("not measured: neighboring keyframes") == 2
+
+
 @pytest.mark.slow
 def test_grouped_and_guidance_run_and_resume(model, tmp_path, monkeypatch) -> None:
     from benchmarks.fusion_frames import grouped, guidance
@@ -154,10 +190,21 @@ def test_blocks_run(tmp_path) -> None:
     report = blocks.run(
         tmp_path, ModelFolder.find(), blocks.SMOKE, tmp_path / "runs", tmp_path / "cache"
     )  # fmt: skip
-    assert len(report["figures"]["rows"]) == 4
-    assert {c["verdict"] for c in report["checks"]} <= {
-        "reproduced", "not reproduced", "undecided"
-    }  # fmt: skip
+    rows = report["figures"]["rows"]
+    assert len(rows) == 4
+    verdicts = []
+    for check, measure in zip(report["checks"], blocks.MEASURES, strict=True):
+        by = {(r["variant"], r["seed"]): r[measure] for r in rows}
+        first, second = (by["blocks", seed] - by["layers", seed] for seed in (0, 1))
+        mean, half = (first + second) / 2, 12.706 * abs(first - second) / 2
+        assert check["found"]["mean"] == pytest.approx(mean)
+        said = "reproduced" if mean + half < 0 else "not reproduced" if mean > half else "undecided"
+        assert check["verdict"] == said
+        verdicts.append(said)
+    assert (report["verdict"] == "not reproduced") == ("not reproduced" in verdicts)
+    assert (report["verdict"] == "reproduced") == (set(verdicts) == {"reproduced"})
+    assert report["settings"]["judge"] == blocks.judge_sha256()
+    assert len(blocks.judge_sha256()) == 64
 
 
 @pytest.mark.slow
