@@ -272,7 +272,6 @@ def test_a_spread_that_is_not_given_is_told(tiny_model, tmp_path):
     assert not list(tmp_path.iterdir())  # before anything is rendered for the training
     found = float(caught.value.next.rpartition("=")[2])
     assert caught.value.next == f"--set loss.spread={found:g}"
-    set_ = task(tiny_model, loss={"spread": found}, cache=str(tmp_path))
-    set_.prepare(modules, lambda text: None)
-    details = set_.settings.details(set_.enlarged, set_.large)
+    settings = task(tiny_model, loss={"spread": found}).settings
+    details = settings.details(made.enlarged, made.large)
     assert float(details.square().mean()) == pytest.approx(1, abs=0.01)

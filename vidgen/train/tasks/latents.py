@@ -93,7 +93,6 @@ def cached(
     return torch.cat([load_file(path(first))["latents"] for first in firsts])[:num]
 
 
-@torch.no_grad()
 def spread_missing(found: float, clips: int, space: str) -> UsageError:
     """What a recipe without loss.spread is refused with: what it is in this latent space."""
     return UsageError(
@@ -103,6 +102,7 @@ def spread_missing(found: float, clips: int, space: str) -> UsageError:
     )
 
 
+@torch.no_grad()
 def encode_scenes(
     seeds: range,
     vae: VideoAutoencoder,
