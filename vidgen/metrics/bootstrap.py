@@ -1,0 +1,71 @@
+"""How far a number that two sets of clips give would move if other clips had been drawn.
+
+The usual bootstrap draws with replacement: copies. They raise a Fréchet distance (of n clips some
+0.63 n are left, and the distance of smaller sets is larger: an interval of percentiles misses its
+mean every other time, see below), an unbiased kernel distance (a copy is a pair of a clip with
+itself) and shrink the balls of precision and recall to nothing. So these resamples are random
+halves of either set, without copies (half-sampling: McCarthy 1969; the delete-d jackknife of Shao
+& Wu 1989 with d = n/2). What a half strays from the whole has the variance that the whole strays
+from the truth, 1/(n/2) − 1/n = 1/n, so no factor is needed. Only where halves lie in the mean,
+which small sets bias, says nothing: their spread is laid around the value of the whole sets.
+
+The interval is therefore of what these sizes give in the mean, the bias of small sets included;
+`extrapolated` of vidgen.metrics.frechet has that of sets without end.
+
+Share of 100 intervals of 95 % that held the mean Fréchet distance of Gaussians of d dimensions:
+
+    sets                      d, n, m         these   usual bootstrap
+    equal                     8, 100, 100     1.00    0.47
+    near                      8, 100, 100     0.99    0.74
+    far                       8, 100, 100     0.94    0.98
+    neither                   16, 200, 100    0.98    0.51
+    fewer than dimensions     64, 40, 40      0.99    0.00
+
+Of equal or near sets it is too wide, about 1.5 times: there the distance is of second order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+LEAST = 4  # clips a side: halves of two
+
+
+def interval(
+    statistic: Callable[[Tensor, Tensor], float],
+    n_x: int,
+    n_y: int,
+    resamples: int = 200,
+    seed: int = 0,
+    *,
+    level: float = 0.95,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
+) -> tuple[float, float]:
+    """Low and high end around `statistic` of two whole sets of `n_x` and `n_y` clips, which is
+    given the indices (int64) of the clips to take from either: `lambda i, j: f(x[i], y[j])`.
+
+    `bounds` are what the statistic can't go past: the ends stay inside. Of sets of odd size the
+    lesser half is taken, which makes it wider by 1/2n. ValueError of fewer than 4 clips a side, or
+    if the statistic is NaN or infinite.
+    """
+    if min(n_x, n_y) < LEAST:
+        raise ValueError(f"{n_x} and {n_y} clips: an interval needs {LEAST} a side")
+    if resamples < 2 or not 0 < level < 1:
+        raise ValueError(f"{resamples} resamples and a level of {level}")
+    whole = statistic(torch.arange(n_x), torch.arange(n_y))
+    draw = torch.Generator().manual_seed(seed)
+
+    def half(n: int) -> Tensor:
+        return torch.randperm(n, generator=draw)[: n // 2].sort().values
+
+    found = [statistic(half(n_x), half(n_y)) for _ in range(resamples)]
+    if not all(math.isfinite(v) for v in (whole, *found)):
+        raise ValueError("the statistic is NaN or infinite for some of the clips")
+    halves = torch.tensor(found, dtype=torch.float64)
+    ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
+    low, high = (whole + halves.quantile(ends) - halves.mean()).clamp(*bounds).tolist()
+    return low, high
