@@ -153,12 +153,12 @@ def enlarging(
 ) -> str:
     """Of upsample, for these latents records."""
     method = upsample.method_of(folder, choices)
+    shapes = _shapes(upsample.checked_record(record, method) for record in records)
     vae = None if method.vae is None else _meta(method.vae.get)
     network = None if method.network is None else _meta(method.network.load)
     solver = "" if method.network is None else method.network.settings.solver
     calls = method.steps * EVALUATIONS.get(solver, 1)
     made, flops, needed = [], 0.0, 0
-    shapes = _shapes(upsample.checked_record(record, method) for record in records)
     together = min(compute.batch_size, shapes.total())
     for shape, alike in shapes.items():
         needed = max(needed, upsample.memory_bytes(shape, method, compute, together))
