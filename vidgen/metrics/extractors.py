@@ -5,6 +5,7 @@ i3d:google      FVD as first published
 i3d:stylegan-v  as StyleGAN-V and most papers since
 i3d:tats, i3d:videogpt, i3d:cd-fvd-128, i3d:cd-fvd-256
 clip            mean over frames of CLIP's embeddings
+c3d             logits of UCF-101's classes, for the Inception score
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ PROTOCOLS = {
         for n in (128, 256)
     },
 }  # fmt: skip
-NAMES = ("world", *(f"i3d:{name}" for name in PROTOCOLS), "clip")
+NAMES = ("world", *(f"i3d:{name}" for name in PROTOCOLS), "clip", "c3d")
 
 
 class I3DExtractor:
@@ -153,6 +154,10 @@ def make(name: str, *, weights: Path | None, device: torch.device) -> Extractor:
         from vidgen.metrics.clip import ClipExtractor
 
         return ClipExtractor(weights, device)
+    if name == "c3d":
+        from vidgen.metrics.c3d import C3DExtractor
+
+        return C3DExtractor(weights, device)
     return I3DExtractor(name, weights, device)
 
 
@@ -162,6 +167,12 @@ def _needed(name: str) -> dict[str, str]:
             "why": "usually openai/clip-vit-base-patch32, about 600 MB: a folder of config.json, "
             "model.safetensors, preprocessor_config.json and a tokenizer's files",
             "next": "--weights FOLDER",
+        }
+    if name == "c3d":
+        return {
+            "why": "usually c3d_ucf101.pt or conv3d_deepnetA_ucf.npz, about 310 MB: C3D tuned on "
+            "UCF-101, not that of Sports-1M",
+            "next": "--weights FILE",
         }
     protocol = PROTOCOLS[name.removeprefix("i3d:")]
     return {

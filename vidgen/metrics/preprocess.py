@@ -1,5 +1,5 @@
 """How each protocol makes a network's input of a clip: pure functions, uint8 `b t h w 3` → float32
-`b 3 t side side`, −1 … 1.
+`b 3 t side side`; −1 … 1 but for C3D.
 
 Numbers of different pipelines are not comparable, so none is improved upon: what a reference leaves
 out (antialiasing, rounding, half a pixel) is left out here.
@@ -50,6 +50,13 @@ def cd_fvd(clips: Tensor, resolution: int) -> Tensor:
     x = center(_shorter_side(_frames(clips) / 255, resolution, antialias=True), resolution)
     x = (x * 255).to(torch.uint8).float()
     return _joined(2 * bilinear(x, SIDE, SIDE) / 255 - 1, clips)
+
+
+def tgan2(clips: Tensor, offset: Tensor) -> Tensor:
+    """TGAN2's, for C3D: straight to 112 × 112, bilinear with the corners aligned; blue first;
+    `offset` (minus the mean of what it was trained on, `3 t h w` or `3 1 1 1`) added."""
+    x = F.interpolate(_frames(clips), (112, 112), mode="bilinear", align_corners=True)
+    return _joined(x.flip(1), clips) + offset
 
 
 def tf1_bilinear(x: Tensor, height: int, width: int) -> Tensor:
