@@ -106,8 +106,8 @@ def slow(network, z, t, text, text_mask, period, size, latents=None):
     n = groups[0].shape[1]
     groups = [g + p["positions"][i * n : (i + 1) * n] for i, g in enumerate(groups)]
     tokens = p["latents"].expand(b, -1, -1)
-    if latents is not None:
-        tokens = tokens + norm(mlp(latents, "previous"), "previous_norm")
+    latents = torch.zeros_like(tokens) if latents is None else latents
+    tokens = tokens + norm(mlp(latents, "previous"), "previous_norm")
 
     def scalar(x, name):
         angles = 2 * torch.pi * x[:, None] * p[f"{name}.frequencies"]

@@ -28,9 +28,10 @@ def parts(tmp_path_factory) -> Path:
 
 def read(name: str, preset: str, parts: Path, tmp_path: Path) -> Recipe:
     settings = []
-    if name in ("world-keyframes", "world-interpolation", "world-upsampler"):
+    from_text = ("world-keyframes", "world-snap-video")
+    if name in (*from_text, "world-interpolation", "world-upsampler"):
         settings = [f"data.vae={parts}", f"data.cache={tmp_path / 'cache'}"]
-    if name == "world-keyframes":
+    if name in from_text:
         settings.append(f"data.text={parts}")
     return load_recipe(name, preset=preset, overrides=settings)
 

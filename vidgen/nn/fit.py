@@ -273,7 +273,8 @@ class FIT(nn.Module):
         back), t `b`, text `b l d` with text_mask `b l` (true = a word), period `b` seconds from
         frame to frame (0: an image, whose rate is infinite), size `b 2` rows and columns of the
         original clip in units of the grid's, noise_level `b` of a condition, latents `b n d` of the
-        call before → output `b c t h w`, latents `b n d`. ValueError for sizes that don't fit.
+        call before (default: zeros) → output `b c t h w`, latents `b n d`. ValueError for sizes
+        that don't fit.
         """
         c, b = self.config, len(z)
         frames, rows, columns = z.shape[2:]
@@ -286,9 +287,8 @@ class FIT(nn.Module):
         patches = self.patch_norm(self.patch_in(self._grouped(z).to(self.patch_in.weight.dtype)))
         patches = patches + self._positions(b)
         tokens = repeat(self.latents, "l d -> b l d", b=b)
-        if latents is not None:
-            before = self.previous.update(latents.to(tokens.dtype))
-            tokens = tokens + self.previous_norm(before)
+        before = torch.zeros_like(tokens) if latents is None else latents.to(tokens.dtype)
+        tokens = tokens + self.previous_norm(self.previous.update(before))
         context, mask = self._context(t, text, text_mask, period, size, noise_level)
         for block in self.blocks:
             patches, tokens = block(patches, tokens, context, mask, probe=probe)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import signature
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -147,15 +147,20 @@ def levels(folder: ModelFolder, num_inference_steps: int, shift: float | None = 
     """The noise levels of a sampling run, noisiest first. `shift`: None for the model's own, where
     its schedule has one; UsageError for one where it hasn't."""
     schedule = _own("schedule", SCHEDULES, folder)
-    settings = _settings(schedule, folder.sampler, ("shift", "sigma_in"))
-    if shift is not None and "shift" not in settings:
+    if shift is not None and "shift" not in signature(schedule).parameters:
         raise UsageError(
             f"--shift {shift:g}: the schedule of `{folder.name}`, {folder.sampler.schedule},"
             " has no shift",
             next="leave --shift out",
         )
-    if shift is not None:
-        settings["shift"] = shift
+    sampler = folder.sampler if shift is None else replace(folder.sampler, shift=shift)
+    return levels_of(sampler, num_inference_steps)
+
+
+def levels_of(sampler: Sampler, num_inference_steps: int) -> Levels:
+    """The noise levels of a sampling run with these settings."""
+    schedule = SCHEDULES[sampler.schedule]
+    settings = _settings(schedule, sampler, ("shift", "sigma_in"))
     return schedule(num_inference_steps, **settings)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +48,19 @@ def write_component(
     (folder / filename).write_bytes(save(state))
 
 
-def write_index(folder: Path, name: str, system: str, components: list[str]) -> None:
-    """`model_index.json`, last of all: a folder without it is not a model yet."""
+def write_index(
+    folder: Path,
+    name: str,
+    system: str,
+    components: list[str],
+    classes: Mapping[str, str] | None = None,
+) -> None:
+    """`model_index.json`, last of all: a folder without it is not a model yet. `classes`: of
+    components that are another network than usual."""
     index: dict[str, Any] = {"_class_name": "VidgenModel", "name": name, "system": system}
-    write_json(folder / "model_index.json", index | {c: CLASSES[c] for c in components})
+    index |= {c: CLASSES[c] for c in components}
+    index |= {c: ["vidgen", kind] for c, kind in (classes or {}).items()}
+    write_json(folder / "model_index.json", index)
 
 
 def copy_component(source: Path, target: Path) -> None:

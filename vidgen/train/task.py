@@ -23,6 +23,7 @@ TASKS: dict[str, str] = {
     "judge": "vidgen.train.tasks.judge:JudgeTask",
     "features": "vidgen.train.tasks.features:FeaturesTask",
     "keyframes": "vidgen.train.tasks.keyframes:KeyframesTask",
+    "snap-video": "vidgen.train.tasks.snap_video:SnapVideoTask",
     "interpolation": "vidgen.train.tasks.interpolation:InterpolationTask",
     "video-decoder": "vidgen.train.tasks.video_decoder:VideoDecoderTask",
     "upsampling": "vidgen.train.tasks.upsampling:UpsamplingTask",

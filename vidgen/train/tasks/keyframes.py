@@ -1,60 +1,24 @@
-"""Train the keyframe transformer: rectified flow on cached latents, conditioned on captions.
-
-Each time a clip comes by it is captioned anew: other synonyms, other order, parts left out. One
-caption in ten is empty, which makes the unconditional branch of guidance.
-"""
+"""Train the keyframe transformer: rectified flow on cached latents, conditioned on captions."""
 
 from __future__ import annotations
 
-import random
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from vidgen.diffusion import guidance, losses
-from vidgen.diffusion.level import expand, noised
-from vidgen.diffusion.noise import Noise
-from vidgen.diffusion.prediction import PREDICTIONS, denoiser
-from vidgen.diffusion.schedules import linear_flow
-from vidgen.diffusion.solvers import SOLVERS
+from vidgen.diffusion import losses
+from vidgen.diffusion.level import Level, expand, noised
+from vidgen.diffusion.prediction import PREDICTIONS, Network, denoiser
 from vidgen.errors import UsageError
-from vidgen.io.image import contact_sheet, write_png
-from vidgen.nn.autoencoder import VideoAutoencoder
 from vidgen.nn.dit import DiTConfig, VideoDiT, deepened
-from vidgen.nn.pixels import to_uint8
-from vidgen.nn.text import TextTower
-from vidgen.systems import save, world
-from vidgen.systems.base import Geometry, ModelFolder, Sampler
-from vidgen.train.distributed import World
+from vidgen.systems import world
+from vidgen.systems.base import ModelFolder, Sampler
 from vidgen.train.recipe import section
-from vidgen.train.task import Modules, Task, generator, share
-from vidgen.train.tasks.latents import cache_folder, cached_latents, encode_scenes
-from vidgen.train.tasks.tokenizer import pad_id
-from vidgen.world.captions import caption
-from vidgen.world.scene import VALIDATION_SEEDS, sample_scene
-
-
-@dataclass(frozen=True)
-class Data:
-    """Clips, and the parts of the model that are already trained."""
-
-    vae: str  # a folder that holds `vae/`
-    text: str  # a folder that holds `text_encoder/` and `tokenizer/`
-    cache: str = "runs/cache"
-    num: int = 65_536  # clips rendered once; they come by again after that
-    level: str = "basic"  # of the world
-    num_full: int = 0  # clips of the full world beside those
-    drop_caption: float = 0.1
-    canonical: float = 0.0  # share of captions that say everything, in the first words for it
-    # A folder that holds `transformer/`, of as many blocks or fewer: where the weights begin.
-    start: str | None = None
-    num_frames: int = 5
-    height: int = 40
-    width: int = 64
-    fps: float = 2.0
+from vidgen.train.task import Modules
+from vidgen.train.tasks.text_to_latents import TextToLatentsTask
 
 
 @dataclass(frozen=True)
@@ -67,138 +31,41 @@ class Loss:
     t_std: float = 1.0
 
 
-class KeyframesTask(Task):
+class KeyframesTask(TextToLatentsTask):
     """`model` is a `DiTConfig`; one sample is the keyframes of one clip."""
 
     name = "keyframes"
+    config_class = DiTConfig
+    system = "world"
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self.config = section(DiTConfig, self.recipe.model, where="model")
-        self.data = section(Data, self.recipe.data, where="data")
         self.weights = section(Loss, self.recipe.loss, where="loss")
-        if self.data.level == "full" and self.data.num_full:
-            raise UsageError(
-                "recipe: data.num_full beside data.level full",
-                why="both would be the same clips",
-                next="set data.num alone",
-            )
         meaning = self.weights.prediction
         self.prediction = PREDICTIONS[meaning]()
         self.sampler = Sampler(meaning, "linear_flow", "dpmpp_2m", 8, 2.5, shift=3.0)
-        self.vae_folder = ModelFolder(Path(self.data.vae))
-        self.text_folder = ModelFolder(Path(self.data.text))
-        self.geometry = Geometry(
-            self.data.num_frames, self.data.height, self.data.width, self.data.fps
-        )
-        self.tokenizer = world.load_tokenizer(self.text_folder)
-        self.pad = pad_id(self.tokenizer.fast)
 
-    def build(self) -> dict[str, torch.nn.Module]:
-        vae = world.load_autoencoder(self.vae_folder).float()
-        tower = world.load_text_tower(self.text_folder)
+    def network(self) -> VideoDiT:
+        """With `data.start`, what that computes."""
         network = VideoDiT(self.config)
-        if self.data.start is not None:
-            trained = world.load_transformer(ModelFolder(Path(self.data.start)))
-            depth = max(trained.config.depth, self.config.depth)
-            if replace(trained.config, depth=depth) != self.config:
-                raise UsageError(
-                    f"recipe: data.start is {self.data.start}, whose transformer has other sizes",
-                    next=f"make `model` the same as {self.data.start}/transformer/config.json,"
-                    " but for more depth",
-                )
-            network = deepened(trained.float(), depth)
-        return {"transformer": network, "tower": tower, "vae": vae}
-
-    def prepare(self, modules: Modules, say) -> None:
-        vae = modules["vae"]
-        assert isinstance(vae, VideoAutoencoder)
-        dtype = getattr(torch, self.recipe.dtype)
-        space = self.vae_folder.latent_space
-        folder = cache_folder(Path(self.data.cache), space, self.geometry, dtype)
-        self.clips = [(self.data.level, seed) for seed in range(self.data.num)]
-        self.clips += [("full", seed) for seed in range(self.data.num_full)]
-        parts = []
-        for level, num in ((self.data.level, self.data.num), ("full", self.data.num_full)):
-            if num:
-                parts.append(
-                    cached_latents(
-                        folder, num, vae,
-                        level=level, geometry=self.geometry, say=say, dtype=dtype,
-                        world=World(self.rank, self.world, self.device),
-                    )
-                )  # fmt: skip
-        self.latents = torch.cat(parts)
-        start = VALIDATION_SEEDS.start
-        self.held_seeds = range(start, start + 256)
-        self.held_latents = {
-            level: torch.cat(
-                [
-                    encode_scenes(
-                        self.held_seeds[i : i + 64], vae, level, self.geometry, self.device
-                    )
-                    for i in range(0, 256, 64)
-                ]
+        if self.data.start is None:
+            return network
+        trained = world.load_transformer(ModelFolder(Path(self.data.start)))
+        depth = max(trained.config.depth, self.config.depth)
+        if replace(trained.config, depth=depth) != self.config:
+            raise UsageError(
+                f"recipe: data.start is {self.data.start}, whose transformer has other sizes",
+                next=f"make `model` the same as {self.data.start}/transformer/config.json,"
+                " but for more depth",
             )
-            for level in dict.fromkeys(level for level, _ in self.clips)
-        }
+        return deepened(trained.float(), depth).requires_grad_(True)
 
-    def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
-        size = self.recipe.batch_size
-        rows = [self._index(step * size + row) for row in share(size, rank, world)]
-        draw = random.Random(f"{self.recipe.seed}/{step}/{rank}")
-        captions = []
-        for row in rows:
-            level, seed = self.clips[row]
-            scene = sample_scene(seed, level=level)
-            text = caption(scene, None if draw.random() < self.data.canonical else draw)
-            captions.append("" if draw.random() < self.data.drop_caption else text)
-        return {"latents": self.latents[rows], **self.tokens(captions)}
-
-    def _index(self, n: int) -> int:
-        """The n-th sample of the run: every clip once an epoch, in that epoch's own order."""
-        epoch, place = divmod(n, len(self.clips))
-        if epoch != getattr(self, "_epoch", None):
-            self._epoch = epoch
-            draw = generator(self.recipe.seed, "epoch", epoch)
-            self._order = torch.randperm(len(self.clips), generator=draw).tolist()
-        return self._order[place]
-
-    def tokens(self, captions: list[str]) -> dict[str, Tensor]:
-        """Token numbers `b l`, padded to the longest."""
-        ids = [torch.tensor(self.tokenizer(text)) for text in captions]
-        return {
-            "ids": torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=self.pad)
-        }
-
-    def cond(self, modules: Modules, ids: Tensor) -> dict[str, Tensor]:
-        """What `VideoDiT` takes beside z and t."""
-        tower = modules["tower"]
-        assert isinstance(tower, TextTower)
-        mask = torch.ne(ids, self.pad)
-        with torch.no_grad():
-            out = tower.encoder(input_ids=ids, attention_mask=mask.long())
-        times = torch.tensor(self.geometry.times, device=ids.device).expand(len(ids), -1)
-        return {
-            "text": out.last_hidden_state.float(),
-            "text_mask": mask,
-            "pooled": out.pooler_output.float(),
-            "times": times,
-        }
-
-    def loss(
-        self, modules: Modules, batch: dict[str, Tensor], generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, Tensor | float]]:
-        x0 = batch["latents"].float()
-        level = losses.logit_normal_flow(
-            len(x0), mean=self.weights.t_mean, std=self.weights.t_std, generator=generator
+    def draw_levels(self, n: int, generator: torch.Generator) -> Level:
+        return losses.logit_normal_flow(
+            n, mean=self.weights.t_mean, std=self.weights.t_std, generator=generator
         )
-        eps = torch.randn(x0.shape, generator=generator, device=x0.device)
-        cond = self.cond(modules, batch["ids"])
-        raw = self._raw(modules)
-        return losses.training_loss(raw, self.prediction, x0, cond, level, eps).mean(), {}
 
-    def _raw(self, modules: Modules):
+    def called(self, modules: Modules) -> Network:
         network = modules["transformer"]
 
         def raw(z: Tensor, t: Tensor, cond: dict[str, Tensor]) -> Tensor:
@@ -206,62 +73,13 @@ class KeyframesTask(Task):
 
         return raw
 
-    @torch.no_grad()
-    def evaluate(self, modules: Modules, step: int) -> dict[str, float]:
-        """The error of the velocity eps − x0 on held-out clips with full captions, whatever the
-        network predicts and whatever levels it is trained on; the same noise every time."""
-        scores = {}
-        for level, latents in self.held_latents.items():
-            draw = generator(0, "validation", device=self.device)
-            texts = [caption(sample_scene(s, level=level)) for s in self.held_seeds]
-            cond = self.cond(modules, self.tokens(texts)["ids"].to(self.device))
-            x0 = latents.to(self.device)
-            t = losses.logit_normal_flow(len(x0), mean=Loss.t_mean, std=Loss.t_std, generator=draw)
-            eps = torch.randn(x0.shape, generator=draw, device=x0.device)
-            z = noised(x0, eps, t)
-            found = denoiser(self._raw(modules), self.prediction)(z, t, cond)
-            velocity = (z - found) / expand(t.sigma, z)
-            name = "val_loss" if level == self.data.level else f"val_loss_{level}"
-            scores[name] = float((velocity - (eps - x0)).square().mean())
-        return scores
-
-    @torch.no_grad()
-    def sample_sheet(self, modules: Modules, path: Path) -> None:
-        """Sixteen validation prompts, sampled and decoded."""
-        seeds = self.held_seeds[:16]
-        levels = ["full" if self.data.num_full and i % 2 else self.data.level for i in range(16)]
-        prompts = [
-            caption(sample_scene(s, level=level)) for s, level in zip(seeds, levels, strict=True)
-        ]
-        ids = self.tokens(prompts + [""] * len(prompts))["ids"].to(self.device)
-        both = self.cond(modules, ids)
-        cond = {k: x[: len(prompts)] for k, x in both.items()}
-        uncond = {k: x[len(prompts) :] for k, x in both.items()}
-        vae = modules["vae"]
-        assert isinstance(vae, VideoAutoencoder)
-        noise = Noise([(seed, str(seed)) for seed in seeds], stage="sample-sheet")
-        z = noise.initial(tuple(self.latents.shape[1:])).to(self.device)
-        schedule = linear_flow(self.sampler.num_inference_steps, shift=self.sampler.shift)
-        denoise = denoiser(self._raw(modules), self.prediction)
-        denoise = guidance.cfg(denoise, uncond, self.sampler.guidance_scale)
-        for step in SOLVERS[self.sampler.solver](denoise, z, schedule, cond, noise):
-            z = step.z
-        frames = to_uint8(vae.decode(z))
-        clips = [f.permute(1, 2, 3, 0).cpu().numpy() for f in frames]
-        write_png(path, contact_sheet(clips, prompts, columns=2))
-
-    def export(self, modules: Modules, folder: Path) -> None:
-        """A whole model: the transformer, and the parts it was trained with, byte for byte; and
-        what else there is beside the autoencoder, for its latents."""
-        config = {"_class_name": "VideoDiT", **self.config.to_dict()}
-        config["sample"] = asdict(self.geometry)
-        save.write_component(folder / "transformer", config, modules["transformer"])
-        save.copy_component(self.vae_folder.path / "vae", folder / "vae")
-        for part in ("text_encoder", "tokenizer"):
-            save.copy_component(self.text_folder.path / part, folder / part)
-        save.write_json(folder / "scheduler" / "scheduler_config.json", asdict(self.sampler))
-        more = [part for part in save.PARTS if (self.vae_folder.path / part).is_dir()]
-        for part in more:
-            save.copy_component(self.vae_folder.path / part, folder / part)
-        parts = ["text_encoder", "tokenizer", "transformer", "vae", "scheduler", *more]
-        save.write_index(folder, self.vae_folder.name, "world", parts)
+    def error(
+        self, modules: Modules, x0: Tensor, cond: dict[str, Tensor], draw: torch.Generator
+    ) -> float:
+        """Of the velocity eps − x0, whatever the network predicts."""
+        t = losses.logit_normal_flow(len(x0), mean=Loss.t_mean, std=Loss.t_std, generator=draw)
+        eps = torch.randn(x0.shape, generator=draw, device=x0.device)
+        z = noised(x0, eps, t)
+        found = denoiser(self.called(modules), self.prediction)(z, t, cond)
+        velocity = (z - found) / expand(t.sigma, z)
+        return float((velocity - (eps - x0)).square().mean())
