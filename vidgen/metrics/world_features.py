@@ -33,7 +33,7 @@ BATCH = 32  # clips that go through the network at a time
 class FeaturesConfig:
     """Sizes of a `FeatureNetwork`."""
 
-    widths: tuple[int, int, int] = (24, 48, 96)  # at half, quarter and eighth size
+    widths: tuple[int, int, int] = (16, 32, 64)  # at half, quarter and eighth size
     layout: int = 16  # channels of the eighth size that keep their places
     dim: int = 128  # of a frame's summary
     depth: int = 2
@@ -85,7 +85,7 @@ class FeatureNetwork(nn.Module):
         )
         self.layout = nn.Conv2d(eighth, config.layout, 1)
         cells = (HEIGHT // 8) * (WIDTH // 8)
-        self.summary = nn.Linear(config.layout * cells + 2 * eighth, config.dim)
+        self.summary = nn.Linear(config.layout * cells + 3 * eighth, config.dim)
         self.moments = nn.Parameter(0.02 * torch.randn(FRAMES, config.dim))
         self.blocks = nn.ModuleList(Block(config.dim, config.heads) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.dim)
@@ -96,7 +96,8 @@ class FeatureNetwork(nn.Module):
         x = torch.cat((frames, 2 * change), dim=2).flatten(0, 1)
         x = self.convolutions(x.contiguous(memory_format=torch.channels_last))
         spread = (x.float().var(dim=(2, 3), correction=0) + 1e-4).sqrt()
-        parts = (self.layout(x).flatten(1), x.mean(dim=(2, 3)), spread.to(x.dtype))
+        cells = x.mean(dim=(2, 3)), x.amax(dim=(2, 3)), spread.to(x.dtype)
+        parts = (self.layout(x).flatten(1), *cells)
         x = rearrange(self.summary(torch.cat(parts, dim=1)), "(b t) d -> b t d", t=FRAMES)
         x = x + self.moments.to(x.dtype)
         for block in self.blocks:

@@ -42,6 +42,9 @@ FPS = 8
 RENDERED = 17  # frames, of which it is shown 16
 PLACES = 6  # of the middle of all objects: x, y, log depth at the start, and how much they change
 
+# Weights of the losses: what was done to a clip first, then what it shows.
+STRENGTHS, SHOWN = 200.0, 0.25
+
 
 @dataclass(frozen=True)
 class Data:
@@ -120,14 +123,14 @@ class FeaturesTask(Task):
         timing = batch["strengths"][:, [kinds.index(kind) for kind in TIMING]]
         steady = (timing.sum(dim=1) == 0).float()  # motions are what they were
         losses = {
-            "strengths": 30 * (out["strengths"] - batch["strengths"]).square().mean(),
+            "strengths": STRENGTHS * (out["strengths"] - batch["strengths"]).square().mean(),
             "places": 2 * _mean((out["places"] - batch["places"]).square().mean(dim=1), steady),
             "size": 1e-3 * features.square().mean(),
         }
         for name in FULL:
             wrong = F.binary_cross_entropy_with_logits(out[name], batch[name], reduction="none")
             weight = steady if name in ("motion", "camera") else torch.ones_like(steady)
-            losses[name] = _mean(wrong.sum(dim=1), weight)
+            losses[name] = SHOWN * _mean(wrong.sum(dim=1), weight)
         return torch.stack(list(losses.values())).sum(), {k: v.detach() for k, v in losses.items()}
 
     @torch.no_grad()
