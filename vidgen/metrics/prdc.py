@@ -43,12 +43,11 @@ def prdc(real: Tensor, fake: Tensor, k: int = 5) -> Prdc:
     hits = torch.zeros(len(fake), dtype=torch.int64)  # balls of reals around each fake
     recalled = covered = 0
     for rows in torch.arange(len(real)).split(_rows(len(fake))):
-        distance, rounding = _squared(real[rows], fake)
-        distance += rounding
+        distance = _squared(real[rows], fake, ROUNDING)
         inside = distance < around_real[rows, None]
         hits += inside.sum(dim=0)
         covered += int(inside.any(dim=1).sum())
-        recalled += int((distance < around_fake).any(dim=1).sum())
+        recalled += int(((distance - around_fake).amin(dim=1) < 0).sum())
     return Prdc(
         precision=float((hits > 0).double().mean()),
         recall=recalled / len(real),
@@ -61,16 +60,16 @@ def _reach(x: Tensor, k: int) -> Tensor:
     """Squared distance of each sample to its k-th nearest other one."""
     out = []
     for rows in torch.arange(len(x)).split(_rows(len(x))):
-        distance, _ = _squared(x[rows], x)
+        distance = _squared(x[rows], x)
         distance[torch.arange(len(rows)), rows] = -torch.inf  # itself, before copies of it
-        out.append(distance.kthvalue(k + 1, dim=1).values)
+        out.append(distance.topk(k + 1, dim=1, largest=False).values[:, k])
     return torch.cat(out)
 
 
-def _squared(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Squared distances, and by how much they may be wrong, both `n m`."""
+def _squared(x: Tensor, y: Tensor, rounding: float = 0.0) -> Tensor:
+    """Squared distances `n m`, and more by that share of the squared lengths."""
     lengths = x.square().sum(dim=1)[:, None] + y.square().sum(dim=1)
-    return lengths - 2 * (x @ y.T), lengths * ROUNDING
+    return torch.addmm(lengths.mul_(1 + rounding), x, y.T, alpha=-2)
 
 
 def _rows(columns: int) -> int:
