@@ -140,12 +140,16 @@ def measure(
         "path_floor": Figure.of(scenes.path_floor).to_dict(),
         **{m: {v: Figure.of(_of(rows, v, m)).to_dict() for v in VARIANTS} for m in MEASURES},
     }
-    checks = [
+    return figures, checks(rows)
+
+
+def checks(rows: Sequence[dict[str, Any]]) -> list[Check]:
+    """That blocks have less of each measure."""
+    return [
         difference(f"{said}, blocks − layers, by seed", _of(rows, "blocks", m),
                    _of(rows, "layers", m), side="below")
         for m, said in MEASURES.items()
     ]  # fmt: skip
-    return figures, checks
 
 
 def _of(rows: Sequence[dict[str, Any]], variant: str, measure: str) -> list[float]:
