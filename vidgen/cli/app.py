@@ -37,6 +37,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "Evaluation": {
         "evaluate-fvd": ("evaluate_fvd", "how far generated clips are from real ones (FVD, KVD)"),
         "evaluate-camera": ("evaluate_camera", "how far camera paths are from the reference"),
+        "evaluate-motion": ("evaluate_motion", "whether clips move as others do, and how smoothly"),
         "evaluate-world": ("evaluate_world", "whether clips of the world show what was asked for"),
     },
     "Files": {
