@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from vidgen.cli.eval_clips import Warns
@@ -13,13 +13,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vidgen.metrics.feature_file import FeatureSet
-    from vidgen.metrics.frechet import Divisor
+    from vidgen.metrics.frechet import Divisor, Moments
 
 SCORES = ("fvd", "fvd_infinity", "kvd", "precision", "recall", "density", "coverage")
-RESAMPLES = 100
+RESAMPLES = 100  # random halves, see vidgen.metrics.bootstrap
+LEAST = 4  # clips of a side that intervals take
+MANY = 2000  # clips of a side from which on time matters more than the last bit of variance
+GROUPS = 64  # whose moments are resampled in place of so many clips
 REPEATS = 3  # subsets of each size that the extrapolation averages
 SUBSETS, SUBSET_SIZE = 100, 1000  # of KVD; a quarter of the clips where that is less
-WHOLE = 2000  # clips of a side up to which KVD is computed of all at once
 NEIGHBORS = 5
 CROOKED = 0.02  # residual of the line, as a share of the distance, above which it is no line
 
@@ -33,9 +35,9 @@ class Measured:
 def settings(divisor: Divisor, seed: int) -> dict[str, Any]:
     """What decides the scores beside features."""
     return {
-        "divisor": divisor, "seed": seed, "bootstrap_resamples": RESAMPLES,
+        "divisor": divisor, "seed": seed, "resampled_halves": RESAMPLES,
         "kernel": "(x.y/d + 1)^3, unbiased",
-        "kvd_of_all_up_to": WHOLE,
+        "kvd_of_all_up_to": MANY,
         "kvd_subsets": SUBSETS, "kvd_subset_size": SUBSET_SIZE,
         "neighbors": NEIGHBORS, "extrapolation_repeats": REPEATS,
     }  # fmt: skip
@@ -49,21 +51,21 @@ def measure(
     Keeping all features is no matter of memory: 10,000 of 400 take 16 MB. Intervals, subsets and
     neighbors need them one by one; for a Fréchet distance alone `frechet.Moments` would do.
     """
-    from vidgen.metrics import bootstrap, frechet
+    from vidgen.metrics import frechet
 
     x, y = real.features, fake.features
     n, m, dim = len(x), len(y), x.shape[1]
     least = min(n, m)
     ranks = [frechet.Moments.of(f).rank() for f in (x, y)]
     value = frechet.frechet_distance(x, y, divisor)
-    low, high = bootstrap.interval(
-        lambda i, j: frechet.frechet_distance(x[i], y[j], divisor), n, m, RESAMPLES, seed
-    )
+    low, high = _fvd_interval(x, y, divisor, seed)
     scores = {"fvd": Score(value, low, high, "lower", n=least)}
     details: dict[str, Any] = {
         "n_real": n, "n_fake": m, "dim": dim, "rank_real": ranks[0], "rank_fake": ranks[1],
         "divisor": divisor,
     }  # fmt: skip
+    if low is None:
+        warns.warn(f"no intervals: they take {LEAST} clips of each side")
     if n != m:
         warns.warn(
             f"{n} real and {m} fake clips: the bias of FVD depends on both numbers, so compare it"
@@ -76,11 +78,14 @@ def measure(
             f" {10 * dim}. There is no fvd_infinity"
         )
     else:
-        fit = frechet.extrapolated(x, y, repeats=REPEATS, seed=seed, divisor=divisor)
-        scores["fvd_infinity"] = Score(fit.intercept, better="lower", n=least)
+        repeats = REPEATS if least < MANY else 1
+        fit = frechet.extrapolated(x, y, repeats=repeats, seed=seed, divisor=divisor)
+        low, high = _fvd_interval(x, y, divisor, seed, around=fit.intercept)
+        scores["fvd_infinity"] = Score(fit.intercept, low, high, "lower", n=least)
         details["bias"] = {
             "n": [size for size, _ in fit.points], "value": [v for _, v in fit.points],
             "slope": fit.slope, "intercept": fit.intercept, "residual": fit.residual,
+            "repeats": repeats,
             "of_fvd": value - fit.intercept,
         }  # fmt: skip
         if fit.residual > CROOKED * max(value, abs(fit.intercept)):
@@ -99,11 +104,61 @@ def measure(
     return Measured(scores, details)
 
 
+def _fvd_interval(
+    x: Tensor, y: Tensor, divisor: Divisor, seed: int, *, around: float | None = None
+) -> tuple[float, float] | tuple[None, None]:
+    """The interval of the distance; or, `around` an extrapolated one, that of an extrapolation
+    from all and half of the clips, which strays no less than the line through more sizes.
+
+    Of many clips, halves are made of groups of clips that were drawn once: moments of groups are
+    merged, so that a resample costs no pass through the features.
+    """
+    import torch
+
+    from vidgen.metrics.bootstrap import interval
+    from vidgen.metrics.frechet import Moments, frechet_distance, frechet_of_moments
+
+    least, dim = min(len(x), len(y)), x.shape[1]
+    if least < LEAST:
+        return None, None
+    many = least >= max(MANY, 8 * dim)
+    sizes = (GROUPS, GROUPS) if many else (len(x), len(y))
+    groups = [_groups(f, seed) for f in (x, y)] if many else []
+
+    def distance(i: Tensor, j: Tensor) -> float:
+        if not many:
+            return frechet_distance(x[i], y[j], divisor)
+        merged = Moments(dim), Moments(dim)
+        for into, of, chosen in zip(merged, groups, (i, j), strict=True):
+            for k in chosen.tolist():
+                into.merge(of[k])
+        return frechet_of_moments(*merged, divisor)
+
+    def endless(i: Tensor, j: Tensor) -> float:
+        return 2 * distance(i, j) - distance(i[::2], j[::2])
+
+    if around is None:
+        return interval(distance, *sizes, RESAMPLES, seed, bounds=(0, math.inf))
+    low, high = interval(endless, *sizes, RESAMPLES, seed)
+    whole = endless(*(torch.arange(size) for size in sizes))
+    return around + low - whole, around + high - whole
+
+
+def _groups(x: Tensor, seed: int) -> list[Moments]:
+    """Moments of random groups of clips, of one size to within a clip."""
+    import torch
+
+    from vidgen.metrics.frechet import Moments
+
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
+    return [Moments.of(x[part]) for part in order.tensor_split(GROUPS)]
+
+
 def _kernel(x: Tensor, y: Tensor, seed: int) -> tuple[Score, dict[str, Any]]:
     """KVD of the whole sets, or where they are large the mean of subsets; and how subsets scatter.
 
-    The interval is an estimate: subsets of a quarter of the clips scatter by s, and what is
-    computed from all of them, by about half of that.
+    What a subset of k of n clips strays from the whole has the variance 1/k − 1/n, the whole
+    strays from the truth by 1/n: hence the factor (see vidgen.metrics.bootstrap).
     """
     from vidgen.metrics.intervals import Z
     from vidgen.metrics.kernel import kernel_distance
@@ -111,9 +166,11 @@ def _kernel(x: Tensor, y: Tensor, seed: int) -> tuple[Score, dict[str, Any]]:
     least = min(len(x), len(y))
     size = min(SUBSET_SIZE, max(2, least // 4))
     mean, std = kernel_distance(x, y, subsets=SUBSETS, subset_size=size, seed=seed)
-    value = mean if max(len(x), len(y)) > WHOLE else kernel_distance(x, y)[0]
-    half = Z * std * math.sqrt(size / least)
-    score = Score(value, value - half, value + half, "lower", n=least)
+    value = mean if max(len(x), len(y)) > MANY else kernel_distance(x, y)[0]
+    score = Score(value, better="lower", n=least)
+    if least >= LEAST:
+        half = Z * std * math.sqrt(size / (least - size))
+        score = replace(score, low=value - half, high=value + half)
     return score, {"mean": mean, "std": std, "size": size, "count": SUBSETS}
 
 
