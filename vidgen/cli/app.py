@@ -38,6 +38,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "evaluate-fvd": ("evaluate_fvd", "how far generated clips are from real ones (FVD, KVD)"),
         "evaluate-camera": ("evaluate_camera", "how far camera paths are from the reference"),
         "evaluate-motion": ("evaluate_motion", "whether clips move as others do, and how smoothly"),
+        "evaluate-events": ("evaluate_events", "whether things happen in order and in time"),
         "evaluate-world": ("evaluate_world", "whether clips of the world show what was asked for"),
     },
     "Files": {

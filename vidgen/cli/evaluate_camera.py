@@ -39,9 +39,10 @@ counted. A reconstruction that failed is an error; with --skip-bad it is counted
     reads="two files, or two folders of files, of camera paths",
     writes="a table, or JSON, to standard output",
     examples=[
-        ("vidgen evaluate-camera clip.safetensors clip.safetensors --max rotation_max=1e-6",
+        ("vidgen world --level full --seed 4 -o w.safetensors", "a clip that knows its camera"),
+        ("vidgen evaluate-camera w.safetensors w.safetensors --max rotation_max=1e-6",
          "a path and itself; exit code 4 if they differ"),
-        ("vidgen world --set camera='pans left' | vidgen evaluate-camera clip.safetensors - --json",
+        ("vidgen world --level full --seed 4 | vidgen evaluate-camera w.safetensors - --json",
          "for a program, from a pipe"),
     ],
     notes={
