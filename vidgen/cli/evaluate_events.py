@@ -43,7 +43,7 @@ for, not those that are seen: as MADE they are refused. vidgen doesn't find even
     writes="a table, or JSON, to standard output",
     examples=[
         ("vidgen evaluate-events clip.mp4 --max cuts=0", "exit code 4 if a clip is cut"),
-        ("vidgen world --level full --set events=2 -o w.safetensors", "a clip that knows its events"),
+        ("vidgen world --level full --set events=2 -o w.safetensors", "a clip with its events"),
         ("vidgen evaluate-events w.safetensors w.safetensors --min iou=1", "held to itself"),
     ],
     notes={
