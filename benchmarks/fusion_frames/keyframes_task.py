@@ -108,7 +108,7 @@ class UNetKeyframesTask(KeyframesTask):
         both = self.cond(modules, self.tokens(prompts + [""] * len(prompts))["ids"])
         cond = {k: x[: len(prompts)] for k, x in both.items()}
         uncond = {k: x[len(prompts) :] for k, x in both.items()}
-        denoise = denoiser(self._raw(modules), self.prediction)
+        denoise = denoiser(self.called(modules), self.prediction)
         denoise = guidance.cfg(denoise, uncond, self.sampler.guidance_scale)
         for step in SOLVERS[self.sampler.solver](denoise, z, levels, cond, noise):
             z = step.z
