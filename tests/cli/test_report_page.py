@@ -77,6 +77,9 @@ def test_a_page_says_all_of_the_report() -> None:
                   "sampling.fps", "null", "extractor", "sha256", "inf"):  # fmt: skip
         assert words in found.text, words
     assert [a["title"] for a in found.all("span")] == ["higher is better"]
+    found = Page(page(report(inputs=[{"sha256": "ab" * 32}])))
+    assert found.all("span")[1]["title"] == "ab" * 32
+    assert "abababababababab…" in found.text
     headings = re.findall(r"<h2>(.*?)</h2>", page(report()))
     assert headings == ["Scores", "Settings", "Inputs"]  # nothing is announced that isn't there
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ _STYLE = """\
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 900px; margin: 2em auto; padding: 0 1em }
 h1 { font-size: 1.5em } h2 { font-size: 1.15em; margin-top: 2em }
 table { border-collapse: collapse } th, td { padding: .2em .8em .2em 0; text-align: left;
-  vertical-align: top; overflow-wrap: anywhere }
+  vertical-align: top } section { overflow-x: auto }
 th { font-weight: 600 } tr + tr > * { border-top: 1px solid #8884 }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
 .warnings { border-left: 4px solid #d1622b; padding-left: 1.5em }
@@ -95,6 +96,9 @@ def _arrow(score: Score) -> str:
 
 
 def _value(value: Any) -> str:
+    """A value in a cell; of a SHA-256 what tells two apart, and all of it under the mouse."""
+    if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value):
+        return f'<span title="{value}">{value[:16]}…</span>'
     return text(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
