@@ -171,7 +171,7 @@ def test_grids() -> None:
 
 
 def test_points_of_rendered_clips_against_their_true_tracks() -> None:
-    """Measured on six test clips of 40 × 64: median 0.42 px, nine of ten within 2.2 px, where points
+    """Measured on six test clips of 40 × 64: median 0.42 px, nine of ten within 2.2 px; the points
     move 4.8 px on average; half of the true positions are followed."""
     apart, found, there = [], 0, 0
     for seed in (TEST_SEEDS.start, TEST_SEEDS.start + 1):
