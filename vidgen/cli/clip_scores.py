@@ -22,11 +22,11 @@ SkipBad = Annotated[
 
 def mean_score(values: Sequence[float], better: Better = None, unit: str = "") -> Score:
     """The mean over clips. Its interval is a bootstrap of the clips; of fewer than five there is
-    none."""
+    none, and none where a value is infinite."""
     import numpy as np
 
     x = np.asarray(values, dtype=np.float64)
-    if len(x) < FEWEST:
+    if len(x) < FEWEST or not np.isfinite(x).all():
         return Score(float(x.mean()), better=better, unit=unit, n=len(x))
     drawn = np.random.default_rng(SEED).integers(0, len(x), (RESAMPLES, len(x)))
     low, high = np.percentile(x[drawn].mean(axis=1), (2.5, 97.5))

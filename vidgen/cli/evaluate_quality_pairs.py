@@ -1,0 +1,162 @@
+"""Which clip `vidgen evaluate-quality` compares with which."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from vidgen.cli.eval_clips import Clip, Kept, clips, expand
+from vidgen.cli.media import content_of, history_of
+from vidgen.cli.sources import free_id
+from vidgen.errors import InputError, UsageError
+
+How = Literal["auto", "id", "name", "order"]
+
+
+@dataclass
+class Side:
+    """One of the two inputs."""
+
+    role: Literal["reference", "made"]
+    given: str
+    sources: list[str]  # files, folders of pictures, -
+    bad: list[str] = field(default_factory=list)  # what was left out, and why
+
+    @classmethod
+    def of(cls, role: Literal["reference", "made"], given: str, kept: Kept) -> Side:
+        return cls(role, given, expand([given], kept))
+
+    @property
+    def videos(self) -> bool:
+        """Whether all clips are videos or folders of pictures, and so have file names."""
+        return all(content_of(source) == "video" for source in self.sources)
+
+    def names(self) -> list[str]:
+        """Of each source its path below the folder that was given, without the ending."""
+        folder = self.given if os.path.isdir(self.given) else ""
+        if not folder:
+            return [Path(source).stem for source in self.sources]
+        below = (Path(source).relative_to(folder) for source in self.sources)
+        return [path.with_suffix("").as_posix() for path in below]
+
+    def ids(self, *, skip_bad: bool) -> list[str] | None:
+        """Of each clip, read from headers; None where a clip has to be read for it. InputError for
+        what can't be read, unless it is to be skipped."""
+        if "-" in self.sources:
+            return None
+        from vidgen.io.stream import read_stream
+        from vidgen.stages.encode_video import id_of_name
+
+        ids: list[str] = []
+        for source in self.sources:
+            with suppress(*([InputError] if skip_bad else [])):
+                if content_of(source) == "video":
+                    made = history_of(source) or {}
+                    ids.append(free_id(made.get("id") or id_of_name(source), ids))
+                else:
+                    for record in read_stream(source, verify=False):
+                        ids.append(free_id(record.id, ids))
+        return ids
+
+    def keyed(self, how: How, kept: Kept, *, skip_bad: bool) -> Iterator[tuple[str, Clip]]:
+        """The clips, each with what it is paired by."""
+        if how == "name":
+            for name, source in zip(self.names(), self.sources, strict=True):
+                try:
+                    (clip,) = clips([source], None, kept)
+                except InputError as error:
+                    if not skip_bad:
+                        raise
+                    self.bad.append(error.what)
+                    continue
+                yield name, clip
+            return
+        read = clips(self.sources, None, kept, skip_bad=skip_bad, bad=self.bad)
+        for number, clip in enumerate(read, 1):
+            yield clip.id if how == "id" else str(number), clip
+
+
+def chosen(how: How, ref: Side, made: Side, *, skip_bad: bool) -> How:
+    """How to pair these. UsageError for a way they can't be paired in."""
+    for side in (ref, made):
+        if how == "name" and not side.videos:
+            raise UsageError(
+                f"--pair name: {side.given} holds records, which have ids and no file names",
+                next="--pair id",
+            )
+    if how == "order" and skip_bad:
+        raise UsageError(
+            "--pair order and --skip-bad exclude each other",
+            why="after one that is left out, all others would be compared with the wrong clip",
+        )
+    if how != "auto":
+        return how
+    if len(ref.sources) == len(made.sources) == 1 and ref.videos and made.videos:
+        return "order"
+    if ref.videos and made.videos:
+        by_id = [set(side.ids(skip_bad=skip_bad) or ()) for side in (ref, made)]
+        if not by_id[0] & by_id[1] and {*ref.names()} & {*made.names()}:
+            return "name"
+    return "id"
+
+
+def pairs(
+    ref: Side, made: Side, how: How, kept: Kept, *, skip_bad: bool
+) -> Iterator[tuple[str, Clip, Clip]]:
+    """(name, reference, made) of all clips; InputError, before any is read where headers tell it,
+    for clips without a counterpart, or with `skip_bad` one line in `bad` for each."""
+    refs, mades = (_keys(side, how, skip_bad=skip_bad) for side in (ref, made))
+    wanted = None if refs is None or mades is None else {*refs} & {*mades}
+    if refs is not None and mades is not None and wanted is not None:
+        alone = [[key for key in keys if key not in wanted] for keys in (refs, mades)]
+        _unmatched(ref, made, alone[0], alone[1], how, skip_bad=skip_bad)
+    waiting: list[dict[str, Clip]] = [{}, {}]
+    readers = [side.keyed(how, kept, skip_bad=skip_bad) for side in (ref, made)]
+    live = [0, 1]
+    while live:
+        for i in list(live):
+            key, clip = next(readers[i], (None, None))
+            if key is None or clip is None:
+                live.remove(i)
+            elif wanted is not None and key not in wanted:
+                continue
+            elif key in waiting[1 - i]:
+                other = waiting[1 - i].pop(key)
+                true, own = (clip, other) if i == 0 else (other, clip)
+                yield own.id if how == "order" else key, true, own
+            else:
+                waiting[i][key] = clip
+    _unmatched(ref, made, list(waiting[0]), list(waiting[1]), how, skip_bad=skip_bad)
+
+
+def _keys(side: Side, how: How, *, skip_bad: bool) -> list[str] | None:
+    if how == "name":
+        return side.names()
+    if how == "order" and side.videos:
+        return [str(n) for n in range(1, len(side.sources) + 1)]
+    return side.ids(skip_bad=skip_bad) if how == "id" else None
+
+
+def _unmatched(
+    ref: Side, made: Side, refs: Sequence[str], mades: Sequence[str], how: How, *, skip_bad: bool
+) -> None:
+    if skip_bad:
+        ref.bad += [f"`{key}` has no counterpart in {made.given}" for key in refs]
+        made.bad += [f"`{key}` has no counterpart in {ref.given}" for key in mades]
+        return
+    said = [
+        f"{len(keys)} of {side.given} ({', '.join(keys[:5])}{', …' if len(keys) > 5 else ''})"
+        for side, keys in ((ref, refs), (made, mades))
+        if keys
+    ]
+    if said:
+        by = {"id": "ids", "name": "file names", "order": "order"}[how]
+        raise InputError(
+            f"clips without a counterpart: {' and '.join(said)}",
+            why=f"they are paired by {by}",
+            next="--pair id, name or order; --skip-bad leaves them out, and counts them",
+        )
