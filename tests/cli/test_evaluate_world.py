@@ -12,7 +12,8 @@ from json_schema import faults
 
 from vidgen.cli.evaluate_world import SCHEMAS
 from vidgen.cli.evaluate_world_look import _samplers
-from vidgen.cli.evaluate_world_rows import read_rows, row_id, row_of
+from vidgen.cli.evaluate_world_rows import read_rows, row_of
+from vidgen.cli.rows import row_id
 from vidgen.errors import InputError
 from vidgen.io.record import Record
 from vidgen.io.stream import write_stream

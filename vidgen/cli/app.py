@@ -36,6 +36,11 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Evaluation": {
         "evaluate-fvd": ("evaluate_fvd", "how far generated clips are from real ones (FVD, KVD)"),
+        "evaluate-clip": ("evaluate_clip", "how well clips fit their prompts, as CLIP sees them"),
+        "evaluate-quality": (
+            "evaluate_quality",
+            "clips against the true ones: PSNR, SSIM, LPIPS and more",
+        ),
         "evaluate-camera": ("evaluate_camera", "how far camera paths are from the reference"),
         "evaluate-motion": ("evaluate_motion", "whether clips move as others do, and how smoothly"),
         "evaluate-events": ("evaluate_events", "whether things happen in order and in time"),

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vidgen.cli.console import Console
-from vidgen.cli.evaluate_world_rows import Row, row_for, row_id
+from vidgen.cli.evaluate_world_rows import Row, row_for
+from vidgen.cli.rows import row_id
 from vidgen.cli.sources import records_of
 from vidgen.errors import InputError
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidgen.cli.rows import parse_rows
+from vidgen.cli.rows import row_id, rows_by_id
 from vidgen.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,16 +23,10 @@ class Row:
 
 def read_rows(path: str) -> dict[str, Row]:
     """id → row of a JSONL file. InputError for what is none, or has rows without an id."""
-    try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read", why=str(error)) from None
-    rows: dict[str, Row] = {}
-    for where, row in parse_rows(text, path):
-        if row.get("id") is None:
-            raise InputError(f"{where}: has no `id`, so no clip is known to be its own")
-        rows[row["id"]] = row_of(row["prompt"], row.get("factors"), where)
-    return rows
+    return {
+        id: row_of(row["prompt"], row.get("factors"), where)
+        for id, (where, row) in rows_by_id(path).items()
+    }
 
 
 def row_of(prompt: str, factors: Any, where: str) -> Row:
@@ -61,11 +53,6 @@ def row_of(prompt: str, factors: Any, where: str) -> Row:
     whole = len(asked.objects) == len(reading.objects)
     known = reading.relations if whole else ()
     return Row(prompt, Asked(asked.objects, asked.ground, asked.camera, known), beyond)
-
-
-def row_id(clip: str, rows: dict[str, Row]) -> str | None:
-    """Which row is a clip's own: sampling adds `-s` and the seed to the id of the prompt."""
-    return next((id for id in (clip, re.sub(r"-s\d+$", "", clip)) if id in rows), None)
 
 
 def row_for(record: Any, rows: dict[str, Row] | None, level: str) -> Row:

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from vidgen.errors import InputError
@@ -32,6 +34,26 @@ def parse_rows(text: str, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
         if id is not None:
             seen[id] = n
         yield where, row
+
+
+def rows_by_id(path: str) -> dict[str, tuple[str, dict[str, Any]]]:
+    """id → where it stands, and the row, of a file. InputError for what is none, or has rows
+    without an id."""
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read", why=str(error)) from None
+    rows: dict[str, tuple[str, dict[str, Any]]] = {}
+    for where, row in parse_rows(text, path):
+        if row.get("id") is None:
+            raise InputError(f"{where}: has no `id`, so no clip is known to be its own")
+        rows[row["id"]] = where, row
+    return rows
+
+
+def row_id(clip: str, rows: Mapping[str, Any]) -> str | None:
+    """Which row is a clip's own: sampling adds `-s` and the seed to the id of the prompt."""
+    return next((id for id in (clip, re.sub(r"-s\d+$", "", clip)) if id in rows), None)
 
 
 def checked(row: dict[str, Any], where: str) -> dict[str, Any]:
