@@ -153,7 +153,7 @@ class FeaturesTask(Task):
             strengths = torch.zeros(len(scenes), len(KINDS))
             strengths[:, i] = amounts
             said = self._read(modules, distorted(clean, strengths, random_))["strengths"][:, i]
-            scores[kind] = float(torch.corrcoef(torch.stack((said, amounts)))[0, 1])
+            scores[f"strength_{kind}"] = float(torch.corrcoef(torch.stack((said, amounts)))[0, 1])
         return scores
 
     def _read(self, modules: Modules, clips: Tensor) -> dict[str, Tensor]:
