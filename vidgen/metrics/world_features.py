@@ -110,12 +110,7 @@ class FeatureNetwork(nn.Module):
 def prepared(clips: Tensor) -> Tensor:
     """Clips uint8 `b t h w 3` → what the network looks at: 16 frames, first and last among them, of
     40 × 64, anti-aliased; another aspect is squeezed. InputError for fewer frames."""
-    if (
-        clips.dtype != torch.uint8
-        or clips.ndim != 5
-        or clips.shape[4] != 3
-        or not all(clips.shape[1:])
-    ):
+    if clips.dtype != torch.uint8 or clips.ndim != 5 or clips.shape[4] != 3 or not clips.numel():
         said = f"{str(clips.dtype).removeprefix('torch.')} {list(clips.shape)}"
         raise InputError(f"clips are {said}, not uint8 [B, T, H, W, 3]")
     if clips.shape[1] < FRAMES:
@@ -151,7 +146,7 @@ class WorldFeatures:
 
     @torch.no_grad()
     def __call__(self, clips: Tensor) -> Tensor:
-        parts = clips.split(BATCH)  # of no clips there is one part, with none in it
+        parts = clips.split(BATCH)
         found = [self.network(normalized(prepared(part).to(self.device))) for part in parts]
         return torch.cat(found).float().cpu()
 
