@@ -128,7 +128,7 @@ def test_bounds(measured, words: list[str], missed: str | None) -> None:
     assert Path("r.json").exists()  # the report comes all the same
 
 
-def finish(report: Report, **options: Any) -> str | None:
+def finish(report: Report, /, **options: Any) -> str | None:
     """What the gates say."""
     from vidgen.errors import ThresholdError
 
@@ -224,11 +224,17 @@ def test_mistakes_are_told_before_the_work(
     assert what in ran.err
 
 
-def test_a_bound_on_a_score_that_did_not_come_is_no_pass(capsys) -> None:
-    from vidgen.errors import UsageError
-
-    with pytest.raises(UsageError, match="--min psnr=3: is not NAME=X"):
-        Reporting(min=["psnr=3"]).finish(Report("measure", {}, [], {}), Console(quiet=True))
+def test_a_bound_on_a_score_that_did_not_come_is_missed_when_all_is_written(
+    capsys, tmp_path: Path
+) -> None:
+    path = tmp_path / "r.json"
+    report = Report("measure", {}, [], {"fvd": Score(3.0)})
+    said = finish(report, min=["psnr=3", "fvd=4"], report=str(path))
+    assert (
+        said
+        == "psnr could not be measured, and --min asks for 3; fvd is 3, less than the 4 of --min"
+    )
+    assert Report.read(path) == report and "fvd" in capsys.readouterr().out
 
 
 # --- vidgen diff ----------------------------------------------------------------------------------
@@ -263,6 +269,39 @@ def test_diff_says_better_worse_or_within_noise(vidgen) -> None:
         ("old", "only in a", None),
         ("new", "only in b", None),
     ]
+
+
+def by_clip(path: str, values: list[float], low: float, high: float) -> str:
+    mean = sum(values) / len(values)
+    score = Score(mean, low, high, "higher", "dB", len(values))
+    items = [{"id": f"c{i}", "psnr": x} for i, x in enumerate(values)]
+    Path(path).write_text(
+        Report("measure", {"num_frames": 16}, [], {"psnr": score}, [], items).to_json()
+    )
+    return path
+
+
+def test_of_the_same_clips_a_small_difference_is_seen(vidgen, measured) -> None:
+    values = [20.0, 25, 30, 35, 40, 28]
+    a = by_clip("a.json", values, 25, 35)
+    b = by_clip(
+        "b.json",
+        [x - d for x, d in zip(values, (0.1, 0.2, 0.1, 0.2, 0.1, 0.2), strict=True)],
+        25,
+        35,
+    )
+    ran = vidgen("diff", a, b)
+    assert ran.code == 1
+    assert ran.text == (
+        "psnr: worse, 29.67 dB (25 … 35) → 29.52 dB (25 … 35),"
+        " clip by clip -0.15 dB (-0.2075 … -0.09253)\n"
+    )
+    found = json.loads(vidgen("diff", "--json", a, b).text)
+    assert faults(found, all_schemas()["vidgen.diff/1"]) == []
+    assert found["scores"][0]["rule"] == "pairs" and found["scores"][0]["change"]["n"] == 6
+    assert vidgen("diff", "--tolerance", "0.2", a, b).code == 0
+    said = finish(Report.read(b), baseline=a)
+    assert said is not None and "psnr is worse than in a.json" in said and "clip by clip" in said
 
 
 def test_diff_of_reports_that_agree_is_0(vidgen) -> None:

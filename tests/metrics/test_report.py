@@ -257,3 +257,45 @@ def test_scores_stay_in_order() -> None:
     assert [(d.name, d.verdict) for d in compare(a, b)] == [
         ("b", "only in a"), ("a", "within noise"), ("c", "only in b"),
     ]  # fmt: skip
+
+
+# --- the same clips -------------------------------------------------------------------------------
+
+
+def of_clips(values: dict[str, float], **changes: Any) -> Report:
+    score = Score(sum(values.values()) / len(values), 0.0, 100.0, "higher", "dB", len(values))
+    items = [{"id": id, "psnr": x} for id, x in values.items()]
+    return made(**{"scores": {"psnr": score}, "items": items} | changes)
+
+
+BEFORE = {f"c{i}": 20.0 + 3 * i for i in range(8)}
+
+
+def rule_of(a: Report, b: Report) -> tuple[str, str | None]:
+    (one,) = compare(a, b)
+    return one.verdict, one.rule
+
+
+def test_differences_of_the_same_clips_are_looked_at_one_by_one() -> None:
+    noise = (0.1, -0.1, 0.2, -0.2, 0.1, -0.1, 0.05, -0.05)
+    for shift, verdict in ((0.5, "better"), (-0.5, "worse"), (0.01, "within noise")):
+        after = {id: x + shift + e for (id, x), e in zip(BEFORE.items(), noise, strict=True)}
+        back = dict(reversed(after.items()))  # the order of the clips doesn't count
+        assert rule_of(of_clips(BEFORE), of_clips(back)) == (verdict, "pairs")
+
+
+def test_what_is_not_the_same_clips_or_not_their_mean_goes_by_the_intervals() -> None:
+    after = {id: x + 0.5 for id, x in BEFORE.items()}
+    a, b = of_clips(BEFORE), of_clips(after)
+    assert rule_of(a, b) == ("better", "pairs")
+    others = {f"d{id}": x for id, x in after.items()}
+    fewer = dict(list(after.items())[:7])
+    odd = after | {"c0": math.inf}
+    pooled = {"psnr": dataclasses.replace(b.scores["psnr"], value=24.0)}
+    twice = [*b.items[:-1], b.items[0]]
+    for other in (of_clips(others), of_clips(fewer), of_clips(after, scores=pooled),
+                  of_clips(odd, scores=b.scores), of_clips(after, items=twice)):  # fmt: skip
+        assert rule_of(a, other) == ("within noise", "intervals")
+    few = BEFORE | {id: x + 9 for id, x in list(BEFORE.items())[:5]}
+    assert rule_of(a, of_clips(few)) == ("within noise", "intervals")  # five differ: chance
+    assert rule_of(a, of_clips(few | {"c5": 99.0}))[1] == "pairs"

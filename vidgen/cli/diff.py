@@ -40,8 +40,8 @@ and the root of the mean square where values differ, then attributes and the ste
 videos are compared frame by frame, with the PSNR, and sample by sample where they have sound.
 
 Of two reports of an evaluation it says for each score whether B is better or worse than A, or
-within noise: the intervals overlap, or the difference is at most --tolerance. Reports of different
-settings are refused, since their numbers mean different things.
+within noise, and by which rule. Reports of different settings are refused, since their numbers mean
+different things.
 
 Of records and videos it says nothing about what is equal, like diff and cmp. The exit code is 0
 if the files are equal, or differ in numbers by no more than --tolerance or within noise, and 1 if
@@ -56,6 +56,17 @@ its NPZ are equal.""",
         ("vidgen diff clip.mp4 ball.mp4 || true", "two videos"),
         ("vidgen diff before.json after.json || true", "two reports: better or worse"),
     ],
+    notes={
+        "NOISE": """\
+A difference of at most --tolerance is noise. Beyond it, where a score is the mean over the same
+clips (by their ids) in both reports, the difference is taken clip by clip, and is noise if the 95 %
+interval of its mean (Student's t) holds 0; at least six clips have to differ. Else it is noise if
+the 95 % intervals of the two scores overlap, which is cautious: real differences can be missed.
+Scores without either differ as soon as their values do.
+
+Each score is judged by itself: of forty that didn't change, one is worse by chance. What varies
+from one training or seed to the next is in no interval.""",
+    },
     see_also=["vidgen-inspect(1)", "vidgen-log(1)"],
 )  # fmt: skip
 
@@ -108,6 +119,7 @@ _SCORE = obj(
         "rule": or_null(one_of(*get_args(Rule))),
         "a": or_null(SCORE_SCHEMA),
         "b": or_null(SCORE_SCHEMA),
+        "change": or_null(SCORE_SCHEMA),
     }
 )
 SCHEMAS = {

@@ -72,9 +72,11 @@ def difference_line(one: Difference) -> str:
 
 
 def move(one: Difference) -> str:
-    """`120.1 → 140.2, beyond the tolerance`"""
+    """`120.1 → 140.2, beyond the tolerance`; `0.94 → 0.91, clip by clip -0.03 (-0.05 … -0.01)`"""
     assert one.a is not None and one.b is not None and one.rule is not None
-    why = _RULES[one.rule][one.verdict != "within noise"]
+    why = _RULES[one.rule][one.verdict != "within noise"] if one.rule in _RULES else ""
+    if one.change is not None:
+        why = f"clip by clip {shown_score(one.change)}"
     return f"{shown_score(one.a)} → {shown_score(one.b)}{_counts(one.a, one.b)}, {why}"
 
 

@@ -34,8 +34,7 @@ from vidgen.metrics.report import (
     NOT_FINITE,
     SCHEMA,
     Report,
-    comparable,
-    compare_scores,
+    compare,
     setting_differences,
 )
 
@@ -156,7 +155,6 @@ class Reporting:
     def finish(self, report: Report, console: Console, media: Media | None = None) -> Exit:
         """Print the report, write the files, and then hold the scores to --min, --max and
         --baseline: ThresholdError says in one line what missed."""
-        bounds = self._bounds(report.scores)
         baseline = Report.read(self.baseline) if self.baseline is not None else None
         if self.json:
             print_json(report.to_dict())
@@ -170,6 +168,8 @@ class Reporting:
 
             _write(self.html, page(report, media or ()), self.force)
             console.note(f"wrote {self.html}")
+        # Names that this report lacks were right when `check` saw them: they are missed, below.
+        bounds = self._bounds([*report.scores, *self._bounded()])
         missed = list(_missed(report, bounds))
         if baseline is not None:
             missed += self._worse(baseline, report)
@@ -186,12 +186,16 @@ class Reporting:
             for flag, words in (("--min", self.min), ("--max", self.max))
         }  # fmt: skip
 
+    def _bounded(self) -> list[str]:
+        """The names that --min and --max have."""
+        return [word.partition("=")[0] for word in (*(self.min or ()), *(self.max or ()))]
+
     def _worse(self, baseline: Report, report: Report) -> Iterator[str]:
         """What of the baseline got worse, or lost, of all that can get worse."""
-        comparable(baseline, report, (str(self.baseline), "this report"))
-        for name, before in baseline.scores.items():
-            one = compare_scores(name, before, report.scores.get(name), self.tolerance or 0.0)
-            if before.better is None:
+        names = (str(self.baseline), "this report")
+        for one in compare(baseline, report, self.tolerance or 0.0, names):
+            name = one.name
+            if one.a is None or one.a.better is None:
                 continue
             if one.b is None:
                 yield f"{name} is in {self.baseline} and not in this report"
@@ -205,8 +209,11 @@ class Reporting:
 def _missed(report: Report, bounds: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
     for flag, of in bounds.items():
         for name, bound in of.items():
-            score = report.scores[name]
+            score = report.scores.get(name)
             least = flag == "--min"
+            if score is None:
+                yield f"{name} could not be measured, and {flag} asks for {shown(bound)}"
+                continue
             if score.value >= bound if least else score.value <= bound:  # a NaN is neither
                 continue
             than = "less than" if least else "more than"

@@ -13,9 +13,11 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal
 
 from vidgen.errors import InputError
+from vidgen.metrics.paired import mean_interval
 
 SCHEMA = "vidgen.report/1"
 NOT_FINITE = ("inf", "-inf", "nan")
@@ -23,7 +25,7 @@ NOT_FINITE = ("inf", "-inf", "nan")
 REFERENCES = ("real", "reference", "truth")
 
 Verdict = Literal["better", "worse", "within noise", "differs", "only in a", "only in b"]
-Rule = Literal["equal", "intervals", "tolerance", "values"]
+Rule = Literal["equal", "pairs", "intervals", "tolerance", "values"]
 
 
 @dataclass(frozen=True)
@@ -189,10 +191,12 @@ class Difference:
     """A score of report b beside that of report a.
 
     verdict   what b is; "differs" where nobody said which way is better
-    rule      by what: "equal" values; overlapping or separate "intervals" (a score without one is
-              its value alone); a difference of at most, or more than, the "tolerance"; "values"
-              that are not equal, where there is neither interval nor tolerance; None for a score
-              that is only in one
+    rule      by what: "equal" values; "pairs", clip by clip, whether the interval of the mean
+              difference holds 0; overlapping or separate "intervals" (a score without one is its
+              value alone); a difference of at most, or more than, the "tolerance"; "values" that
+              are not equal, where there is neither interval nor tolerance; None for a score that
+              is only in one
+    change    with "pairs", the mean over clips of b less a
     """
 
     name: str
@@ -200,6 +204,7 @@ class Difference:
     rule: Rule | None
     a: Score | None
     b: Score | None
+    change: Score | None = None
 
 
 def comparable(a: Report, b: Report, names: tuple[str, str] = ("A", "B")) -> None:
@@ -250,16 +255,56 @@ def compare(
     a: Report, b: Report, tolerance: float = 0.0, names: tuple[str, str] = ("A", "B")
 ) -> list[Difference]:
     """Score by score, in the order of a: what b is, where a is the one before. A difference is
-    noise if the intervals overlap, or if it is no larger than the tolerance. A NaN is worse than
-    any number. InputError as `comparable` says."""
+    noise if it is no larger than the tolerance; else where the score is the mean over the same
+    clips on both sides, if the interval of the mean of their differences holds 0; else if the
+    intervals of the two overlap. A NaN is worse than any number. InputError as `comparable`
+    says."""
     comparable(a, b, names)
     both = [*a.scores, *(name for name in b.scores if name not in a.scores)]
-    return [compare_scores(n, a.scores.get(n), b.scores.get(n), tolerance) for n in both]
+    return [
+        compare_scores(n, a.scores.get(n), b.scores.get(n), tolerance, paired_change(n, a, b))
+        for n in both
+    ]
+
+
+def paired_change(name: str, a: Report, b: Report) -> Score | None:
+    """The mean over clips of b less a. None unless the score is the mean of the items on both
+    sides, of the same clips, at least six of which differ."""
+    before, after = _by_clip(name, a), _by_clip(name, b)
+    if not before or not after or before.keys() != after.keys():
+        return None
+    differences = [after[id] - before[id] for id in before]
+    ends = mean_interval(differences)
+    if ends is None:
+        return None
+    return Score(fmean(differences), *ends, unit=b.scores[name].unit, n=len(differences))
+
+
+def _by_clip(name: str, report: Report) -> dict[str, float] | None:
+    """What each clip has for a score, by its id; None where the score is not their mean."""
+    found: dict[str, float] = {}
+    for item in report.items:
+        x, id = number(item.get(name)), item.get("id")
+        if x is None:
+            continue
+        if not math.isfinite(x) or not isinstance(id, str) or id in found:
+            return None
+        found[id] = x
+    score = report.scores.get(name)
+    if score is None or not found or score.n != len(found):
+        return None
+    mean = fmean(found.values())
+    return found if math.isclose(mean, score.value, rel_tol=1e-6, abs_tol=1e-9) else None
 
 
 def compare_scores(
-    name: str, a: Score | None, b: Score | None, tolerance: float = 0.0
+    name: str,
+    a: Score | None,
+    b: Score | None,
+    tolerance: float = 0.0,
+    change: Score | None = None,
 ) -> Difference:
+    """One score. `change`: as `paired_change` finds it."""
     if a is None or b is None:
         return Difference(name, "only in b" if a is None else "only in a", None, a, b)
     x, y = a.value, b.value
@@ -268,13 +313,18 @@ def compare_scores(
     if tolerance and abs(x - y) <= tolerance:
         return Difference(name, "within noise", "tolerance", a, b)
     rule: Rule = "tolerance" if tolerance else "values"
-    if (a.interval or b.interval) and not (math.isnan(x) or math.isnan(y)):
+    if change is not None and change.interval:
+        rule, noise = "pairs", change.interval[0] <= 0 <= change.interval[1]
+    elif (a.interval or b.interval) and not (math.isnan(x) or math.isnan(y)):
         (low, high), (start, end) = a.interval or (x, x), b.interval or (y, y)
-        rule = "intervals"
-        if low <= end and start <= high:
-            return Difference(name, "within noise", rule, a, b)
+        rule, noise = "intervals", low <= end and start <= high
+    else:
+        noise = False
+    if noise:
+        return Difference(name, "within noise", rule, a, b, change)
     better = b.better if b.better == a.better else None
     if better is None:
-        return Difference(name, "differs", rule, a, b)
+        return Difference(name, "differs", rule, a, b, change)
     improved = math.isnan(x) or (y < x if better == "lower" else y > x)
-    return Difference(name, "better" if improved and not math.isnan(y) else "worse", rule, a, b)
+    verdict: Verdict = "better" if improved and not math.isnan(y) else "worse"
+    return Difference(name, verdict, rule, a, b, change)
