@@ -7,6 +7,8 @@ second apart then live on the same time axis.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
+from typing import Any
 
 import torch
 from einops import rearrange, repeat
@@ -28,9 +30,29 @@ def axial_angles(positions: Tensor, dims: Sequence[int], base: float = 100.0) ->
     return torch.cat(parts, dim=-1)
 
 
+def grid_rotary(
+    size: Sequence[int], dims: Sequence[int], base: float = 10_000.0, device: Any = None
+) -> tuple[Tensor, Tensor]:
+    """Cosines and sines, float32 `n sum(dims)/2`, of a grid of n tokens whose axes count 0, 1, 2,
+    …, the last one fastest. The angles are float64, as in the released Wan and CogVideoX."""
+    parts = []
+    for axis, (length, dim) in enumerate(zip(size, dims, strict=True)):
+        pairs = torch.arange(0, dim, 2, dtype=torch.float64)
+        angles = torch.arange(length, dtype=torch.float64)[:, None] * base ** (-pairs / dim)
+        wave = torch.stack((angles.cos(), angles.sin())).float().to(device)  # two length dim/2
+        before, behind = prod(size[:axis]), prod(size[axis + 1 :])
+        parts.append(repeat(wave, "two n d -> two (a n b) d", a=before, b=behind))
+    cos, sin = torch.cat(parts, dim=-1)
+    return cos, sin
+
+
 def rotate(x: Tensor, angles: Tensor) -> Tensor:
     """Turn neighbouring channel pairs of x `b h n d` by angles `b n d/2`, computed in float32."""
-    cos, sin = angles.cos()[:, None], angles.sin()[:, None]  # b 1 n d/2
+    return turn(x, angles.cos()[:, None], angles.sin()[:, None])  # b 1 n d/2
+
+
+def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """The same by cosines and sines that broadcast to `b h n d/2`, made once for many layers."""
     a, b = rearrange(x.float(), "b h n (d two) -> two b h n d", two=2)
     turned = torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1)  # b h n d/2 2
     return rearrange(turned, "b h n d two -> b h n (d two)").to(x.dtype)
