@@ -29,10 +29,10 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from benchmarks.claim_report import Figure, plain
 from benchmarks.common import machine
 from benchmarks.fusion_frames import clips
 from benchmarks.fusion_frames.clips import SIZE, Size
-from benchmarks.fusion_frames.report import Figure, plain
 from vidgen.io.record import Record
 from vidgen.metrics.fidelity import error_change, flicker, psnr, ssim
 from vidgen.stages import upsample as upsampling

@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
+from benchmarks.claim_report import RESULTS, as_text
 from benchmarks.fusion_frames import blocks, decoders, grouped, guidance
-from benchmarks.fusion_frames.report import RESULTS, as_text
 from vidgen.errors import VidgenError
 from vidgen.systems.base import INTERPOLATIONS, ModelFolder
 

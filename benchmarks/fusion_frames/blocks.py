@@ -24,9 +24,10 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from benchmarks.claim_report import Check, Figure, difference, once, place, write
+from benchmarks.fusion_frames import SYSTEM
 from benchmarks.fusion_frames.keyframes_task import UNetKeyframesTask, equalized
 from benchmarks.fusion_frames.paths import path_error
-from benchmarks.fusion_frames.report import Check, Figure, difference, once, place, write
 from benchmarks.plot import Point, plot_lines
 from vidgen.io.weights import sha256
 from vidgen.metrics.frechet import frechet_distance
@@ -99,7 +100,7 @@ def run(
         "latent_space": folder.latent_space, "text_encoder": folder.text_encoder,
         "judge": judge_sha256(),
     }  # fmt: skip
-    report = write(out, CLAIM, told, lambda: measure(folder, settings, runs, cache))
+    report = write(out, SYSTEM, CLAIM, told, lambda: measure(folder, settings, runs, cache))
     plot(report, out / f"fusion-frames-{CLAIM}.png")
     return report
 

@@ -21,9 +21,9 @@ from typing import Any
 
 from torch import Tensor
 
-from benchmarks.fusion_frames import clips
+from benchmarks.claim_report import Check, Figure, difference, once, place, write
+from benchmarks.fusion_frames import SYSTEM, clips
 from benchmarks.fusion_frames.clips import Size
-from benchmarks.fusion_frames.report import Check, Figure, difference, once, place, write
 from benchmarks.plot import Point, plot_lines
 from vidgen.io.record import Record
 from vidgen.metrics.fidelity import error_change, flicker, psnr, ssim
@@ -93,7 +93,7 @@ def run(out: Path, folder: ModelFolder, settings: Settings, runs: Path) -> dict[
     """folder: whose latents are decoded. Trains in `runs`; what is trained there already for these
     settings is not trained again."""
     told = asdict(settings) | {"latent_space": folder.latent_space}
-    report = write(out, CLAIM, told, lambda: measure(folder, settings, runs))
+    report = write(out, SYSTEM, CLAIM, told, lambda: measure(folder, settings, runs))
     plot(report, out / f"fusion-frames-{CLAIM}.png")
     return report
 

@@ -24,9 +24,9 @@ from torch import Tensor
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.fusion_frames import clips
+from benchmarks.claim_report import Check, Figure, difference, write
+from benchmarks.fusion_frames import SYSTEM, clips
 from benchmarks.fusion_frames.clips import SIZE, Size
-from benchmarks.fusion_frames.report import Check, Figure, difference, write
 from benchmarks.plot import Point, plot_lines
 from vidgen.io.record import Record
 from vidgen.metrics.fidelity import error_change, psnr, ssim
@@ -58,7 +58,7 @@ def run(out: Path, models: dict[str, ModelFolder], settings: Settings) -> dict[s
     told = asdict(settings) | {
         name: models[name].identity(component) for name, component in INTERPOLATIONS.items()
     }
-    report = write(out, CLAIM, told, lambda: measure(models, settings))
+    report = write(out, SYSTEM, CLAIM, told, lambda: measure(models, settings))
     plot(report, out / f"fusion-frames-{CLAIM}.png")
     return report
 

@@ -19,9 +19,9 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from benchmarks.fusion_frames import clips
+from benchmarks.claim_report import Check, Figure, difference, write
+from benchmarks.fusion_frames import SYSTEM, clips
 from benchmarks.fusion_frames.clips import SIZE, Size
-from benchmarks.fusion_frames.report import Check, Figure, difference, write
 from benchmarks.plot import Point, plot_lines
 from vidgen.diffusion.groups import STRIDE
 from vidgen.errors import InputError
@@ -51,7 +51,7 @@ def run(out: Path, models: dict[str, ModelFolder], settings: Settings) -> dict[s
     """models: "grouped"."""
     folder = models["grouped"]
     told = asdict(settings) | {"grouped": folder.identity("interpolation")}
-    report = write(out, CLAIM, told, lambda: measure(folder, settings))
+    report = write(out, SYSTEM, CLAIM, told, lambda: measure(folder, settings))
     plot(report, out / f"fusion-frames-{CLAIM}.png")
     return report
 

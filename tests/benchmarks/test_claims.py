@@ -19,7 +19,7 @@ def model(tiny_model) -> ModelFolder:
 
 
 def test_a_figure_and_its_interval() -> None:
-    from benchmarks.fusion_frames.report import Figure, student
+    from benchmarks.claim_report import Figure, student
 
     figure = Figure.of([1.0, 2.0, 3.0, math.nan])
     assert (figure.mean, figure.sd, figure.n) == (2.0, 1.0, 3)
@@ -31,7 +31,7 @@ def test_a_figure_and_its_interval() -> None:
 
 
 def test_verdicts() -> None:
-    from benchmarks.fusion_frames.report import NO, OPEN, YES, difference, overall
+    from benchmarks.claim_report import NO, OPEN, YES, difference, overall
 
     higher, lower = [2.0, 3.1, 4.0], [1.0, 2.0, 3.0]
     found = difference("x", higher, lower, side="above")
@@ -46,7 +46,7 @@ def test_verdicts() -> None:
 
 
 def test_what_is_measured_is_not_measured_again(tmp_path) -> None:
-    from benchmarks.fusion_frames.report import once
+    from benchmarks.claim_report import once
 
     calls = []
 
@@ -201,8 +201,8 @@ def test_blocks_are_better_where_they_have_less() -> None:
 
 @pytest.mark.slow
 def test_blocks_run(tmp_path) -> None:
+    from benchmarks.claim_report import overall, plain
     from benchmarks.fusion_frames import blocks
-    from benchmarks.fusion_frames.report import overall, plain
 
     report = blocks.run(
         tmp_path, ModelFolder.find(), blocks.SMOKE, tmp_path / "runs", tmp_path / "cache"

@@ -21,8 +21,7 @@ import torch
 from benchmarks.common import machine
 
 SCHEMA = "vidgen.claim/1"
-SYSTEM = "fusion-frames"
-RESULTS = Path(__file__).parent.parent / "results"
+RESULTS = Path(__file__).parent / "results"
 
 YES, NO, OPEN = "reproduced", "not reproduced", "undecided"
 
@@ -112,8 +111,8 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def report_path(out: Path, claim: str) -> Path:
-    return out / f"{SYSTEM}-{claim}.json"
+def report_path(out: Path, system: str, claim: str) -> Path:
+    return out / f"{system}-{claim}.json"
 
 
 def once(path: Path, settings: dict[str, Any], make: Callable[[], dict[str, Any]]) -> Any:
@@ -140,6 +139,7 @@ def place(runs: Path, name: str, recipe: dict[str, Any]) -> Path:
 
 def write(
     out: Path,
+    system: str,
     claim: str,
     settings: dict[str, Any],
     measure: Callable[[], tuple[dict[str, Any], list[Check]]],
@@ -150,7 +150,7 @@ def write(
         figures, checks = measure()
         return {
             "schema": SCHEMA,
-            "system": SYSTEM,
+            "system": system,
             "claim": claim,
             "verdict": overall(checks),
             "checks": [check.to_dict() for check in checks],
@@ -159,7 +159,7 @@ def write(
             "torch": torch.__version__,
         }
 
-    return once(report_path(out, claim), settings, make)
+    return once(report_path(out, system, claim), settings, make)
 
 
 def as_text(report: dict[str, Any]) -> str:
