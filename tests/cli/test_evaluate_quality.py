@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -118,6 +120,44 @@ def test_by_name_where_ids_say_nothing(vidgen) -> None:
     assert found["settings"]["pair"] == "name"
     assert [item["id"] for item in found["items"]] == ["clip1", "clip2"]
     assert found["scores"]["psnr"]["value"] == "inf"
+
+
+def test_namesakes_of_other_folders_are_not_compared(vidgen) -> None:
+    """Both folders hold two called `clip`, but only b/clip is in both."""
+    for i, name in enumerate(("r/a", "r/b", "m/b", "m/c")):
+        Path(name).mkdir(parents=True)
+        video(f"{name}/clip/", clip(60 if name.endswith("b") else 30 * i))
+    ran = vidgen("evaluate-quality", "r", "m", "--metrics", "psnr")
+    assert ran.code == 3
+    assert "1 of r (a/clip) and 1 of m (c/clip)" in ran.err
+    ran = vidgen("evaluate-quality", "r", "m", "--metrics", "psnr", "--pair", "id")
+    assert ran.code == 3 and "r: several clips have the id `clip`" in ran.err
+    for words in (["r", "m"], ["r/*/clip", "m/*/clip", "--pair", "name"]):
+        found = report(
+            vidgen("evaluate-quality", *words, "--skip-bad", "--metrics", "psnr", "--json")
+        )
+        assert [item["id"] for item in found["items"]] == ["b/clip"]
+        assert found["scores"]["psnr"]["value"] == "inf"
+
+
+def test_names_that_differ_in_the_ending_alone_are_refused(vidgen) -> None:
+    stream("r.vgs", {"a": clip(0)})
+    for folder, endings in (("r", ("mp4", "mkv")), ("m", ("mp4",))):
+        Path(folder).mkdir()
+        for ending in endings:
+            assert vidgen("convert", "r.vgs", "-o", f"{folder}/a.{ending}").code == 0
+    ran = vidgen("evaluate-quality", "r", "m", "--pair", "name", "--metrics", "psnr")
+    assert ran.code == 3 and "r: several clips have the name `a`" in ran.err
+
+
+def test_a_pipe_is_read_once(vidgen) -> None:
+    stream("r.vgs", {"a": clip(0), "b": clip(1)})
+    os.mkfifo("pipe")
+    writer = Thread(target=lambda: Path("pipe").write_bytes(Path("r.vgs").read_bytes()))
+    writer.start()
+    found = report(vidgen("evaluate-quality", "r.vgs", "pipe", "--metrics", "psnr", "--json"))
+    writer.join()
+    assert found["scores"]["psnr"]["n"] == 2
 
 
 def test_one_video_with_one_whatever_their_names(vidgen) -> None:

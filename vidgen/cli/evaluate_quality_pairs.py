@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from glob import has_magic
+from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
 from vidgen.cli.eval_clips import Clip, Kept, clips, expand
 from vidgen.cli.media import content_of, history_of
-from vidgen.cli.sources import free_id
 from vidgen.errors import InputError, UsageError
 
 How = Literal["auto", "id", "name", "order"]
@@ -36,17 +38,23 @@ class Side:
         return all(content_of(source) == "video" for source in self.sources)
 
     def names(self) -> list[str]:
-        """Of each source its path below the folder that was given, without the ending."""
-        folder = self.given if os.path.isdir(self.given) else ""
-        if not folder:
-            return [Path(source).stem for source in self.sources]
-        below = (Path(source).relative_to(folder) for source in self.sources)
-        return [path.with_suffix("").as_posix() for path in below]
+        """Of each source its path without the ending, below the folder that was given or that a
+        glob begins with."""
+        if os.path.exists(self.given):
+            folder = Path(self.given if os.path.isdir(self.given) else os.path.dirname(self.given))
+        else:
+            fixed = takewhile(lambda part: not has_magic(part), Path(self.given).parts)
+            folder = Path(*fixed)
+        named = []
+        for source in map(Path, self.sources):
+            whole = source if source.is_dir() else source.with_suffix("")
+            named.append(whole.relative_to(folder).as_posix() if whole != folder else whole.name)
+        return named
 
     def ids(self, *, skip_bad: bool) -> list[str] | None:
         """Of each clip, read from headers; None where a clip has to be read for it. InputError for
         what can't be read, unless it is to be skipped."""
-        if "-" in self.sources:
+        if any(source == "-" or _is_pipe(source) for source in self.sources):
             return None
         from vidgen.io.stream import read_stream
         from vidgen.stages.encode_video import id_of_name
@@ -56,10 +64,9 @@ class Side:
             with suppress(*([InputError] if skip_bad else [])):
                 if content_of(source) == "video":
                     made = history_of(source) or {}
-                    ids.append(free_id(made.get("id") or id_of_name(source), ids))
+                    ids.append(made.get("id") or id_of_name(source))
                 else:
-                    for record in read_stream(source, verify=False):
-                        ids.append(free_id(record.id, ids))
+                    ids += [record.id for record in read_stream(source, verify=False)]
         return ids
 
     def keyed(self, how: How, kept: Kept, *, skip_bad: bool) -> Iterator[tuple[str, Clip]]:
@@ -98,8 +105,9 @@ def chosen(how: How, ref: Side, made: Side, *, skip_bad: bool) -> How:
     if len(ref.sources) == len(made.sources) == 1 and ref.videos and made.videos:
         return "order"
     if ref.videos and made.videos:
-        by_id = [set(side.ids(skip_bad=skip_bad) or ()) for side in (ref, made)]
-        if not by_id[0] & by_id[1] and {*ref.names()} & {*made.names()}:
+        by_id = [side.ids(skip_bad=skip_bad) or [] for side in (ref, made)]
+        twice = any(len(set(ids)) < len(ids) for ids in by_id)
+        if twice or (not {*by_id[0]} & {*by_id[1]} and {*ref.names()} & {*made.names()}):
             return "name"
     return "id"
 
@@ -134,11 +142,27 @@ def pairs(
 
 
 def _keys(side: Side, how: How, *, skip_bad: bool) -> list[str] | None:
-    if how == "name":
-        return side.names()
-    if how == "order" and side.videos:
-        return [str(n) for n in range(1, len(side.sources) + 1)]
-    return side.ids(skip_bad=skip_bad) if how == "id" else None
+    """What each clip is paired by, where that is known before it is read. InputError for what two
+    clips have: which of them is meant, nobody knows."""
+    if how == "order":
+        return [str(n + 1) for n in range(len(side.sources))] if side.videos else None
+    keys = side.names() if how == "name" else side.ids(skip_bad=skip_bad)
+    twice = [key for key, n in Counter(keys or ()).items() if n > 1]
+    if twice:
+        raise InputError(
+            f"{side.given}: several clips have the {how} `{twice[0]}`"
+            + (f", and {len(twice) - 1} more are not the only ones" if twice[1:] else ""),
+            why="a clip without an id of its own has that of its file's name"
+            if how == "id"
+            else "names are compared without their endings",
+            next=f"--pair {'name' if how == 'id' and side.videos else 'order'}",
+        )
+    return keys
+
+
+def _is_pipe(source: str) -> bool:
+    """Whether it can be read only once."""
+    return os.path.exists(source) and not os.path.isfile(source) and not os.path.isdir(source)
 
 
 def _unmatched(
