@@ -75,6 +75,23 @@ def test_a_path_that_stands_still_leaves_scaled_scores_out(vidgen) -> None:
     assert "nan" not in ran.text.lower()
 
 
+def test_only_a_made_path_that_stands_still_while_the_reference_moves_is_worse(vidgen) -> None:
+    moves, still = save("m.vgs", path_of("x")), save("s.vgs", path_of("x", go=0))
+    for ref, made, count in ((moves, still, 1), (still, moves, 0), (still, still, 0)):
+        found = report(vidgen("evaluate-camera", ref, made, "--json"))
+        assert found["scores"]["still"] == {
+            "value": count, "low": None, "high": None, "better": "lower", "unit": "", "n": 1,
+        }  # fmt: skip
+
+
+def test_a_reference_that_can_not_be_read_is_told_by_its_own_fault(vidgen) -> None:
+    shutil.copytree(CAMERAS, "ref")
+    (Path("ref") / TWO.name).write_text("no cameras\n")
+    found = report(vidgen("evaluate-camera", "ref", str(CAMERAS), "--skip-bad", "--json"))
+    (item,) = (i for i in found["items"] if "failed" in i)
+    assert item["id"] == TWO.stem and "no reference of this id" not in item["failed"]
+
+
 def test_the_opposite_way_is_flagged(vidgen) -> None:
     a, b = save("a.vgs", path_of("x")), save("b.vgs", path_of("x", sign=-1))
     ran = vidgen("evaluate-camera", a, b, "--json")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,19 @@ def test_scale_by_least_squares_and_its_sign() -> None:
     assert best_scale(ref, -3 * ref) == pytest.approx(-1 / 3)
 
 
+def test_ate_forgives_what_the_page_says_and_the_others_do_not() -> None:
+    t = np.linspace(0, 1, 9)
+    flat = np.stack((t, 0 * t, t**2), axis=-1)
+    for there, back in ((flat[:, [0]] * [1.0, 0, 0], -flat[:, [0]] * [1.0, 0, 0]),
+                        (flat, flat * [-1.0, 1, 1])):  # fmt: skip
+        a, b = (np.concatenate((np.tile(np.eye(3), (9, 1, 1)), x[:, :, None]), 2)
+                for x in (there, back))  # fmt: skip
+        found = camera_errors(a, b).values
+        assert found["ate"] < 1e-9
+        assert found["translation_own_mean"] > 0.5 and found["translation_scaled_mean"] > 0.3
+    assert camera_errors(a, a).values["translation_scaled_mean"] < 1e-12
+
+
 def test_a_path_that_stands_still_has_no_scale() -> None:
     ref = path_of(5)
     still = ref.copy()
@@ -252,6 +266,9 @@ def test_colmap_files(tmp_path: Path) -> None:
     assert path.c2w == pytest.approx(c2w, abs=1e-12)
     assert path.times is not None and path.times.tolist() == list(range(8, 20))
     assert not path.seconds
+    # Frames at the ends that a reconstruction left out can't be told from none: it is said.
+    _, _, words = matched(replace(path, c2w=path_of(9, 17), times=np.arange(17.0)), path)
+    assert words is not None and "the COLMAP frames 8 … 19 are taken for the whole clip" in words
 
 
 def test_tum_and_json_files(tmp_path: Path) -> None:

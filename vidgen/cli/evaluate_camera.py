@@ -34,8 +34,9 @@ Both paths are seen from their own first camera, in float64. Papers print differ
 one name, so all are printed, each named by how it is scaled. Where numbers of frames differ, the
 denser path is brought to the times of the other, rotations by slerp, and that is said.
 
-A path that stands still has no scale: scores that are divided by one are left out for it, and
-counted. A reconstruction that failed is an error; with --skip-bad it is counted as `failed`.""",
+A path that stands still has no scale: scores that are divided by one leave the clip out, which is
+said, and a made path that stands still while REF's moves is counted in `still`. A reconstruction
+that failed is an error; with --skip-bad it is counted as `failed`.""",
     reads="two files, or two folders of files, of camera paths",
     writes="a table, or JSON, to standard output",
     examples=[
@@ -51,11 +52,13 @@ rotation: the angle between the two cameras of a frame; sum (CameraCtrl's RotErr
 in radians and degrees. translation: the distance of positions, in the units of the files;
 translation_own after each path is divided by its own largest distance from its start (CamI2V's
 relative TransErr); translation_scaled after the made path is multiplied by the one number that fits
-best, which is `scale`: below 0 it went the opposite way, and is counted in `opposite`. ate: root
-of the mean square distance after the best rotation, shift and scale (Umeyama). rpe: the same of
-steps from frame to frame. cammc: the sum of the norms of the differences of 3 × 4 poses, raw and
-_own. Sums are over all frames, means over all but the first, whose errors are 0 by
-construction; with several paths each score is the mean over them.""",
+best, which is `scale`: below 0 it went the opposite way, is counted in `opposite`, and is taken
+times 0. ate: root of the mean square distance after the best rotation, shift and scale (Umeyama).
+It forgives every turn of the whole: a straight path the opposite way, or a flat one mirrored, has
+an ate near 0; look at rotation and translation_scaled, too. rpe: the same of steps from frame to
+frame. cammc: the sum of the norms of the differences of 3 × 4 poses, raw and _own. still: paths
+that stand still where the reference moves. Sums are over all frames, means over all but the first,
+whose errors are 0 by construction; with several paths each score is the mean over them.""",
     },
     see_also=["vidgen-world(1)", "vidgen-evaluate-motion(1)"],
 )  # fmt: skip
@@ -106,7 +109,7 @@ def evaluate_camera(
     reporting.check([*KINDS, *COUNTS], tool=PAGE.name, settings=settings)
     kept = Kept(console)
     failed: dict[str, str] = {}
-    refs = _paths(ref, kept, {} if skip_bad else None)
+    refs = _paths(ref, kept, failed if skip_bad else None)
     mades = _paths(made, kept, failed if skip_bad else None)
     items = []
     for a, b, id in _pairs(refs, mades, failed, skip_bad):
@@ -123,7 +126,7 @@ def evaluate_camera(
         kept.warn(f"{len(failed)} of {len(items) + len(failed)} paths failed: no score has them")
     scores = mean_scores(items, KINDS) | {
         "opposite": _count(sum(item["opposite"] for item in items), len(items)),
-        "still": _count(sum(bool(item["still"]) for item in items), len(items), None),
+        "still": _count(sum(item["still"] == ["made"] for item in items), len(items)),
         "failed": _count(len(failed), len(items) + len(failed)),
     }
     report = Report(
@@ -133,8 +136,8 @@ def evaluate_camera(
     return reporting.finish(report, console)
 
 
-def _count(value: int, of: int, better: Better = _LESS) -> Score:
-    return Score(float(value), better=better, n=of)
+def _count(value: int, of: int) -> Score:
+    return Score(float(value), better=_LESS, n=of)
 
 
 def _compared(a: Trajectory, b: Trajectory, id: str, how: Any, kept: Kept) -> dict[str, Any]:

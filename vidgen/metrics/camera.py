@@ -7,8 +7,10 @@ own first camera (`anchored`). Papers print different numbers under one name; th
     translation         |t_ref − t_made|, in the units of the two
     translation_own     the same after each path is divided by its own largest |t| (of CamI2V)
     translation_scaled  the same after the made path is multiplied by the one number that fits best
+                        and isn't negative: 0 where it goes the opposite way
     ate                 root of the mean square of what is left between positions after the best
-                        rotation, scale and shift (Umeyama 1991), in the reference's units
+                        rotation, scale and shift (Umeyama 1991), in the reference's units; near 0
+                        also for a straight path the opposite way, and a flat one mirrored
     rpe_…               the same of the steps from each frame to the next: angle, and length after
                         Umeyama's scale
     cammc, cammc_own    Frobenius norm of the difference of the 3 × 4 poses (CamI2V), raw and with
@@ -95,6 +97,12 @@ def matched(
     if len(at) < 2:
         raise InputError(f"{names}: fewer than two frames within {end:.3g} s", next="--match span")
     words = f"{names}, compared at {len(at)} moments, by {how}"
+    for path in (ref, made):
+        if how == "span" and path.times is not None and not path.seconds:
+            words += (
+                f"; the {path.format} frames {path.times[0]:g} … {path.times[-1]:g} are taken"
+                " for the whole clip"
+            )
     return resampled(ref.c2w, clocks[0], at), resampled(made.c2w, clocks[1], at), words
 
 
@@ -185,7 +193,7 @@ def camera_errors(ref: ndarray, made: ndarray) -> CameraErrors:
             "translation_own": np.linalg.norm(own[0][:, :, 3] - own[1][:, :, 3], axis=1),
             "cammc_own": np.linalg.norm(own[0] - own[1], axis=(1, 2)),
             "scale": scale,
-            "translation_scaled": np.linalg.norm(p - scale * q, axis=1),
+            "translation_scaled": np.linalg.norm(p - max(scale, 0.0) * q, axis=1),
             "ate": float(np.sqrt((left**2).sum(1).mean())),
             "rpe_translation": np.linalg.norm(
                 steps[0][:, :, 3] - factor * steps[1][:, :, 3], axis=1
