@@ -11,7 +11,7 @@ from vidgen.cli import schemas
 from vidgen.cli.console import Console
 from vidgen.cli.evaluate_world_report import as_report, as_table, write_failures
 from vidgen.cli.evaluate_world_rows import read_rows
-from vidgen.cli.options import Device, Json, argument, option
+from vidgen.cli.options import Device, Json, _Force, argument, option
 from vidgen.cli.page import Page
 from vidgen.cli.reporting import ReportFile, check_files, named_numbers
 from vidgen.cli.runner import print_json, print_text, require_stdin
@@ -129,6 +129,7 @@ def evaluate_world(
     ceiling: Ceiling = 256,
     failures: Sheet = None,
     report: ReportFile = None,
+    force: _Force = False,
     json: Json = False,
     device: Device = "auto",
 ) -> int | None:
@@ -136,7 +137,7 @@ def evaluate_world(
     paths = inputs or ["-"]
     if "-" in paths:
         require_stdin()
-    check_files({"--failures": failures, "--report": report})
+    check_files({"--failures": failures, "--report": report}, force=force)
     rows = read_rows(prompts) if prompts else None
     folder = find_judge(judge, level)
 
@@ -158,10 +159,10 @@ def evaluate_world(
     found["judge"] = {"name": folder.name, "sha256": sha256(folder / "model.safetensors")}
     found["models"] = [{"name": n, "sha256": h} for n, h in sorted(judged.models)]
     if failures is not None:
-        write_failures(failures, judged, found["marks"], console)
+        write_failures(failures, judged, found["marks"], console, force=force)
     whole = as_report(found, judged, SCHEMAS["vidgen.evaluate-world/1"])
     if report is not None:
-        with atomic_write(report) as f:
+        with atomic_write(report, force=force) as f:
             f.write((jsonlib.dumps(whole, ensure_ascii=False, indent=1) + "\n").encode())
     if json:
         print_json(whole)

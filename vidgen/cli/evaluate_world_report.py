@@ -80,7 +80,9 @@ def _mistaken(table: dict[str, dict[str, dict[str, int]]], most: int = 12) -> li
     return lines
 
 
-def write_failures(path: str, judged: Judged, marks: Sequence[Mark], console: Console) -> None:
+def write_failures(
+    path: str, judged: Judged, marks: Sequence[Mark], console: Console, *, force: bool = False
+) -> None:
     """A contact sheet of the clips that are wrong, at most 24."""
     from vidgen.io import image
 
@@ -93,7 +95,7 @@ def write_failures(path: str, judged: Judged, marks: Sequence[Mark], console: Co
         f"{judged.rows[i].prompt} | seen: {', '.join(s for _, _, s in marks[i].wrong)}"
         for i in wrong
     ]
-    with atomic_write(Path(path)) as f:
+    with atomic_write(Path(path), force=force) as f:
         f.write(
             image.encode_png(image.contact_sheet(strips, list(map(printable, labels)), columns=2))
         )
