@@ -152,6 +152,15 @@ def test_bad_ones_among_many_are_named_or_left_out(heard) -> None:
     assert heard.said[-1].startswith("2 of 7 clips were left out: in/v1.mp4")
 
 
+def test_clips_that_are_read_and_of_no_use_are_counted_once(heard) -> None:
+    save("c.vgs", counting(8, "a"), counting(2, "b"), counting(8, "c"))
+    bad: list[str] = []
+    for clip in clips(["c.vgs"], Sampling(8), heard, skip_bad=True, bad=bad):
+        if clip.id == "c":
+            bad.append("`c` has no counterpart")
+    assert heard.said[-1].startswith("2 of 3 clips were left out: c.vgs: record `b`")
+
+
 def test_all_of_them_bad_is_an_error(heard) -> None:
     save("c.vgs", counting(2))
     with pytest.raises(InputError, match="none of 1 clips can be used"):

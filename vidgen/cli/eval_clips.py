@@ -200,6 +200,7 @@ def _read(
     taken: set[str] = set()
     sizes: Counter[str] = Counter()
     rates: Counter[str] = Counter()
+    failed = 0
     for source in sources:
         found = _of_video(source, sampling) if _is_video(source) else _of_records(source, sampling)
         while True:
@@ -210,6 +211,7 @@ def _read(
                 if not skip_bad:
                     raise InputError(error.what, why=error.why, next=error.next or SKIP) from error
                 bad.append(error.what)
+                failed += 1
                 continue  # a generator that raised is over; one whose item did has more
             if clip is None:
                 break
@@ -219,24 +221,24 @@ def _read(
             sizes[f"{width}x{height}"] += 1
             rates["unknown" if clip.rate is None else f"{clip.rate:.4g}"] += 1
             yield clip
-    _summary(len(taken), bad, sizes, rates, sources, console)
+    _summary(len(taken), failed, bad, sizes, rates, sources, console)
 
 
 def _summary(
     count: int,
+    failed: int,
     bad: list[str],
     sizes: Counter[str],
     rates: Counter[str],
     sources: list[str],
     console: Warns,
 ) -> None:
-    """What is to be said of the clips as a whole, when all have been seen."""
+    """What is to be said of the clips as a whole, when all have been seen. Some of `bad` may be
+    clips that could be read and that whoever asks had no use for."""
     if not count:
-        raise InputError(
-            f"{_some(sources)}: none of {len(bad)} clips can be used", why=_some(bad, 1)
-        )
+        raise InputError(f"{_some(sources)}: none of {failed} clips can be used", why=_some(bad, 1))
     if bad:
-        console.warn(f"{len(bad)} of {count + len(bad)} clips were left out: {_some(bad)}")
+        console.warn(f"{len(bad)} of {count + failed} clips were left out: {_some(bad)}")
     if len(sizes) > 1:
         console.warn(f"clips of {len(sizes)} sizes: {_counted(sizes)}")
     if len(rates) > 1:
