@@ -146,6 +146,8 @@ def orientation(frame: VideoFrame) -> np.ndarray:
     `InputError` for a rotation that isn't a multiple of 90 degrees.
     """
     linear = _display_matrix(frame)
+    if linear is None:
+        return np.eye(2, dtype=int)
     scaled = linear / (np.abs(linear).max() or 1)
     unit = np.rint(scaled).astype(int)
     permutes = (np.abs(unit).sum(0) == 1).all() and (np.abs(unit).sum(1) == 1).all()
@@ -158,8 +160,8 @@ def orientation(frame: VideoFrame) -> np.ndarray:
     return unit
 
 
-def _display_matrix(frame: VideoFrame) -> np.ndarray:
-    """The display matrix without its shift, [2, 2], to some scale; identity if absent."""
+def _display_matrix(frame: VideoFrame) -> np.ndarray | None:
+    """The display matrix without its shift, [2, 2], to some scale; None if absent."""
     try:
         side_data: Any = frame.side_data.get("DISPLAYMATRIX")
     except ValueError:  # PyAV can't list side data of kinds it doesn't know; mirroring is lost
@@ -167,7 +169,7 @@ def _display_matrix(frame: VideoFrame) -> np.ndarray:
         turn = [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
         return np.array(turn)
     if side_data is None:
-        return np.eye(2)
+        return None
     words = np.frombuffer(bytes(side_data), dtype="<i4")
     return rearrange(words, "(row column) -> row column", row=3)[:2, :2]
 

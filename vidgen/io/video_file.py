@@ -33,6 +33,11 @@ PADDING_NOTE = re.compile(r"padded from (\d+)x(\d+)")
 _LIBVPX = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
+# Pixels of a picture up to which a decoder's threads take longer to start than they save: 16 frames
+# of 128 x 80 took three times as long with them.
+SMALL = 128 * 128
+
+
 class _Damage(Exception):
     """Something is wrong with the file; `in_picture` where a decoded picture shows it."""
 
@@ -168,15 +173,20 @@ class VideoFile:
         if why := video_container.cut_off(self.path):
             raise _Damage(why)
 
-    def _decoder(self, threads: str = "AUTO") -> VideoCodecContext:
-        """The stream's decoder; libvpx for VP8 and VP9 with alpha, which libavcodec's own drop."""
+    def _decoder(self, threads: str | None = None) -> VideoCodecContext:
+        """The stream's decoder; libvpx for VP8 and VP9 with alpha, which libavcodec's own drop.
+
+        Pictures that are large enough to be worth it are decoded in several threads.
+        """
         import av
 
-        name = self.stream.codec_context.name
+        codec = self.stream.codec_context
+        threads = threads or ("AUTO" if codec.width * codec.height > SMALL else "NONE")
+        name = codec.name
         if self.stream.metadata.get("alpha_mode") == "1" and name in _LIBVPX:
             return cast("VideoCodecContext", av.CodecContext.create(_LIBVPX[name], "r"))
         self.stream.thread_type = threads
-        return self.stream.codec_context
+        return codec
 
     @contextlib.contextmanager
     def _named(self) -> Iterator[None]:
