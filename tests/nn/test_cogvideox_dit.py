@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from tests import cogvideox_tiny as tiny
+from vidgen.nn.cogvideox_config import transformer_config
 from vidgen.nn.cogvideox_dit import CogVideoXConfig, CogVideoXDiT
-from vidgen.systems.cogvideox_config import transformer_config
-from vidgen.systems.cogvideox_keys import released, transformer_keys
+from vidgen.nn.cogvideox_keys import released, transformer_keys
 
 SAMPLE = (3, 8, 12)  # latents that the tiny networks' positions are made for
 CASES = [

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from tests import cogvideox_tiny as tiny
+from vidgen.nn.cogvideox_config import vae_config
+from vidgen.nn.cogvideox_keys import released, vae_keys
 from vidgen.nn.cogvideox_vae import CogVideoXAutoencoder, CogVideoXVAEConfig
-from vidgen.systems.cogvideox_config import vae_config
-from vidgen.systems.cogvideox_keys import released, vae_keys
 
 
 @pytest.fixture(scope="module")

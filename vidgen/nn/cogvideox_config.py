@@ -1,4 +1,4 @@
-"""What the JSON files of a released CogVideoX folder say, as configs of ours.
+"""What the config.json files of released CogVideoX networks say, as configs of ours.
 
 Every key that changes what is computed is either read or must have the one value that is built
 here; InputError names it otherwise. So it does for a key that nobody here knows, unless it is off
@@ -9,14 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
-from vidgen.diffusion.level import Levels
-from vidgen.diffusion.prediction import PREDICTIONS, Prediction
-from vidgen.diffusion.schedules import ddpm_scaled_linear
-from vidgen.diffusion.solvers import Solver, ddim, dpmpp_2m
 from vidgen.errors import InputError
 from vidgen.nn.cogvideox_dit import CogVideoXConfig, Positions
 from vidgen.nn.cogvideox_vae import CogVideoXVAEConfig
@@ -65,24 +59,11 @@ VAE = Known(
     },
     frozenset({"sample_height", "sample_width", "force_upcast"}),
 )  # fmt: skip
-SCHEDULER = Known(
-    ("CogVideoXDDIMScheduler", "CogVideoXDPMScheduler"),
-    {
-        "num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 0,
-        "clip_sample": True, "prediction_type": "epsilon", "timestep_spacing": "leading",
-        "rescale_betas_zero_snr": False, "snr_shift_scale": 3.0,
-    },
-    {"beta_schedule": "scaled_linear", "trained_betas": None, "set_alpha_to_one": True},
-    frozenset({"clip_sample_range", "sample_max_value"}),
-)  # fmt: skip
-
-PREDICTION = {"v_prediction": "v", "epsilon": "eps", "sample": "x0"}
-SPACINGS = ("trailing", "leading", "linspace")
 
 
 def transformer_config(settings: Mapping[str, Any], where: str) -> CogVideoXConfig:
     """What a `CogVideoXTransformer3DModel` with this config.json, called `where`, is here."""
-    s = _read(settings, where, TRANSFORMER)
+    s = read_settings(settings, where, TRANSFORMER)
     rotary, learned = (s[f"use_{kind}_positional_embeddings"] for kind in ("rotary", "learned"))
     if learned and not rotary:
         raise InputError(
@@ -117,12 +98,12 @@ def transformer_config(settings: Mapping[str, Any], where: str) -> CogVideoXConf
 
 def vae_config(settings: Mapping[str, Any], where: str) -> CogVideoXVAEConfig:
     """What an `AutoencoderKLCogVideoX` with this config.json, called `where`, is here."""
-    s = _read(settings, where, VAE)
+    s = read_settings(settings, where, VAE)
     widths = s["block_out_channels"]
     for way in ("Down", "Up"):
         key, kind = f"{way.lower()}_block_types", f"CogVideoX{way}Block3D"
         if s[key] != [kind] * len(widths):
-            raise InputError(f"{where}: {key} is {_shown(s[key])}, must be {kind} for each level")
+            raise InputError(f"{where}: {key} is {shown(s[key])}, must be {kind} for each level")
     try:
         return CogVideoXVAEConfig(
             channels=s["latent_channels"],
@@ -137,88 +118,25 @@ def vae_config(settings: Mapping[str, Any], where: str) -> CogVideoXVAEConfig:
         raise InputError(f"{where}: builds no autoencoder: {error}") from None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Scheduler:
-    """How a released model is sampled. The defaults are those of 5B."""
-
-    solver_name: str = "ddim"  # or dpmpp_2m, with all of its noise
-    prediction_name: str = "v"
-    spacing: str = "trailing"
-    num_train_timesteps: int = 1000
-    beta_start: float = 0.00085
-    beta_end: float = 0.012
-    zero_snr: bool = True
-    snr_shift: float = 1.0
-    steps_offset: int = 0
-
-    def levels(self, num_inference_steps: int) -> Levels:
-        """The noise levels of a sampling run, noisiest first."""
-        return ddpm_scaled_linear(
-            num_inference_steps,
-            self.spacing,
-            num_train_timesteps=self.num_train_timesteps,
-            beta_start=self.beta_start,
-            beta_end=self.beta_end,
-            zero_snr=self.zero_snr,
-            snr_shift=self.snr_shift,
-            steps_offset=self.steps_offset,
-        )
-
-    def prediction(self) -> Prediction:
-        return PREDICTIONS[self.prediction_name]()
-
-    def solver(self) -> Solver:
-        return ddim if self.solver_name == "ddim" else partial(dpmpp_2m, eta=1.0)
-
-    @property
-    def dynamic_guidance(self) -> bool:
-        """Whether released scripts vary the guidance from step to step: with the DPM solver."""
-        return self.solver_name == "dpmpp_2m"
-
-
-def scheduler(settings: Mapping[str, Any], where: str) -> Scheduler:
-    """What the scheduler with this scheduler_config.json, called `where`, is here."""
-    s = _read(settings, where, SCHEDULER)
-    for key, choices in (
-        ("clip_sample", (False,)),
-        ("prediction_type", tuple(PREDICTION)),
-        ("timestep_spacing", SPACINGS),
-    ):
-        if s[key] not in choices:
-            allowed = ", ".join(map(_shown, choices))
-            raise InputError(f"{where}: {key} is {_shown(s[key])}, known: {allowed}")
-    return Scheduler(
-        solver_name="ddim" if settings["_class_name"] == SCHEDULER.classes[0] else "dpmpp_2m",
-        prediction_name=PREDICTION[s["prediction_type"]],
-        spacing=s["timestep_spacing"],
-        num_train_timesteps=s["num_train_timesteps"],
-        beta_start=s["beta_start"],
-        beta_end=s["beta_end"],
-        zero_snr=s["rescale_betas_zero_snr"],
-        snr_shift=s["snr_shift_scale"],
-        steps_offset=s["steps_offset"],
-    )
-
-
-def _read(settings: Mapping[str, Any], where: str, known: Known) -> dict[str, Any]:
+def read_settings(settings: Mapping[str, Any], where: str, known: Known) -> dict[str, Any]:
     """The keys that are read, all there; InputError for a value that isn't built here."""
     kind = settings.get("_class_name")
     if kind not in known.classes:
         names = " or ".join(known.classes)
-        raise InputError(f"{where}: its class is {_shown(kind)}, not {names}")
+        raise InputError(f"{where}: its class is {shown(kind)}, not {names}")
     for key, value in settings.items():
         if key.startswith("_") or key in known.unused:
             continue
         if key in known.read:
             if not _alike(value, known.read[key]):
-                like = _shown(known.read[key])
-                raise InputError(f"{where}: {key} is {_shown(value)}, must be such as {like}")
+                like = shown(known.read[key])
+                raise InputError(f"{where}: {key} is {shown(value)}, must be such as {like}")
         elif key in known.only:
             if value != known.only[key]:
-                only = _shown(known.only[key])
-                raise InputError(f"{where}: {key} is {_shown(value)}, only {only} is built here")
+                only = shown(known.only[key])
+                raise InputError(f"{where}: {key} is {shown(value)}, only {only} is built here")
         elif value not in (None, False):
-            raise InputError(f"{where}: {key} is {_shown(value)}, and nobody here knows that key")
+            raise InputError(f"{where}: {key} is {shown(value)}, and nobody here knows that key")
     return {key: settings.get(key, default) for key, default in known.read.items()}
 
 
@@ -235,5 +153,6 @@ def _alike(value: Any, default: Any) -> bool:
     return number and not isinstance(value, bool) and value >= (0 if default == 0 else 1e-9)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """As JSON has it."""
     return json.dumps(value)

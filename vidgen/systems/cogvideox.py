@@ -1,0 +1,293 @@
+"""CogVideoX (Yang et al. 2024, arXiv 2408.06072) as released: 2B, 5B, 1.5-5B, and image to video.
+
+A causal autoencoder (`vidgen.nn.cogvideox_vae`), a transformer over text and video in one sequence
+(`vidgen.nn.cogvideox_dit`), T5-XXL for the text, and diffusion with v as what the network returns,
+from pure noise (zero terminal SNR). Folders have diffusers' layout: `vidgen.nn.cogvideox_config`
+reads their networks' JSON, `vidgen.nn.cogvideox_keys` knows their names.
+
+| symbol | here | meaning |
+|---|---|---|
+| z | `z` `b 16 t h w` | noisy latents, of 4 frames (the first: of one) and 8 × 8 pixels each |
+| ᾱ_t | `level.alpha`² | signal left at timestep t = 0…999; even steps in √beta, .00085 to .012 |
+| s | `Scheduler.snr_shift` | ᾱ ← ᾱ/(s + (1 − s)·ᾱ), then √ᾱ is stretched to end at 0; 2B: 3 |
+| v | network output | √ᾱ·eps − √(1 − ᾱ)·x0 |
+| g | `guidance_scale` | 6; with the DPM solver it varies by step: `guidance.dynamic_cfg` |
+
+Published, and followed: all of the above; 50 steps; DDIM, and SDE-DPM-Solver++(2M), which is
+`dpmpp_2m` with eta = 1; text of 226 tokens (1.5: 224), padded, without a mask; frames to make:
+8n + 1 (1.5: 16n + 1). 1.5 has two latents in a patch, so an odd number of them gets one more in
+front, which is cut off in the end. In image-to-video the picture's latents are given in the first
+frame beside z, zeros in the others; in 1.5 that first frame is the one cut off, as released.
+
+Released schedulers step to t − ⌊1000/n⌋ although the next t is rounded otherwise: for numbers of
+steps that don't divide 1000, and spacings but "trailing", they land a timestep beside the next
+level, and ours on it. Where n divides 1000 the two are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from vidgen.diffusion.level import Levels
+from vidgen.diffusion.prediction import PREDICTIONS, Network, Prediction
+from vidgen.diffusion.schedules import ddpm_scaled_linear
+from vidgen.diffusion.solvers import Solver, ddim, dpmpp_2m
+from vidgen.errors import InputError, UsageError
+from vidgen.io import weights
+from vidgen.nn.cogvideox_config import (
+    Known,
+    read_settings,
+    shown,
+    transformer_config,
+    vae_config,
+)
+from vidgen.nn.cogvideox_dit import CogVideoXConfig, CogVideoXDiT
+from vidgen.nn.cogvideox_keys import released, transformer_keys, vae_keys
+from vidgen.nn.cogvideox_vae import CogVideoXAutoencoder, CogVideoXVAEConfig
+from vidgen.nn.keys import differences, shapes
+from vidgen.systems.base import SCHEDULER, Geometry, ModelFolder
+from vidgen.systems.load import first_line
+
+Module = TypeVar("Module", bound=nn.Module)
+
+STEPS = 50
+GUIDANCE_SCALE = 6.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scheduler:
+    """How a released model is sampled. The defaults are those of 5B."""
+
+    solver_name: str = "ddim"  # or dpmpp_2m, with all of its noise
+    prediction_name: str = "v"
+    spacing: str = "trailing"
+    num_train_timesteps: int = 1000
+    beta_start: float = 0.00085
+    beta_end: float = 0.012
+    zero_snr: bool = True
+    snr_shift: float = 1.0
+    steps_offset: int = 0
+
+    def levels(self, num_inference_steps: int) -> Levels:
+        """The noise levels of a sampling run, noisiest first."""
+        return ddpm_scaled_linear(
+            num_inference_steps,
+            self.spacing,
+            num_train_timesteps=self.num_train_timesteps,
+            beta_start=self.beta_start,
+            beta_end=self.beta_end,
+            zero_snr=self.zero_snr,
+            snr_shift=self.snr_shift,
+            steps_offset=self.steps_offset,
+        )
+
+    def prediction(self) -> Prediction:
+        return PREDICTIONS[self.prediction_name]()
+
+    def solver(self) -> Solver:
+        return ddim if self.solver_name == "ddim" else partial(dpmpp_2m, eta=1.0)
+
+    @property
+    def dynamic_guidance(self) -> bool:
+        """Whether released scripts vary the guidance from step to step: with the DPM solver."""
+        return self.solver_name == "dpmpp_2m"
+
+
+class Preset(NamedTuple):
+    """A released model: its networks, how it is sampled, and what it makes."""
+
+    transformer: CogVideoXConfig
+    vae: CogVideoXVAEConfig
+    scheduler: Scheduler
+    geometry: Geometry
+
+
+_2B = CogVideoXConfig()
+_5B = replace(_2B, heads=48, depth=42, positions="rotary")
+_1_5 = replace(_5B, patch_frames=2, patch_bias=False, sample=(21, 300, 300), text_tokens=224)
+_VAE = CogVideoXVAEConfig(scale=0.7)
+_SMALL, _LARGE = Geometry(49, 480, 720, 8.0), Geometry(81, 768, 1360, 16.0)
+
+PRESETS = {
+    "2b": Preset(_2B, CogVideoXVAEConfig(), Scheduler(snr_shift=3.0), _SMALL),
+    "5b": Preset(_5B, _VAE, Scheduler(), _SMALL),
+    "5b-i2v": Preset(replace(_5B, in_channels=32, positions="learned"), _VAE, Scheduler(), _SMALL),
+    "1.5-5b": Preset(_1_5, _VAE, Scheduler(), _LARGE),
+    "1.5-5b-i2v": Preset(
+        replace(_1_5, in_channels=32, offset_dim=512),
+        replace(_VAE, inverted_image_scale=True),
+        Scheduler(),
+        _LARGE,
+    ),
+}
+
+
+# --- schedulers -----------------------------------------------------------------------------------
+
+SCHEDULERS = Known(
+    ("CogVideoXDDIMScheduler", "CogVideoXDPMScheduler"),
+    {
+        "num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 0,
+        "clip_sample": True, "prediction_type": "epsilon", "timestep_spacing": "leading",
+        "rescale_betas_zero_snr": False, "snr_shift_scale": 3.0,
+    },
+    {"beta_schedule": "scaled_linear", "trained_betas": None, "set_alpha_to_one": True},
+    frozenset({"clip_sample_range", "sample_max_value"}),
+)  # fmt: skip
+
+PREDICTION_TYPES = {"v_prediction": "v", "epsilon": "eps", "sample": "x0"}
+SPACINGS = ("trailing", "leading", "linspace")
+
+
+def scheduler(settings: Mapping[str, Any], where: str) -> Scheduler:
+    """What the scheduler with this scheduler_config.json, called `where`, is here."""
+    s = read_settings(settings, where, SCHEDULERS)
+    for key, choices in (
+        ("clip_sample", (False,)),
+        ("prediction_type", tuple(PREDICTION_TYPES)),
+        ("timestep_spacing", SPACINGS),
+    ):
+        if s[key] not in choices:
+            allowed = ", ".join(map(shown, choices))
+            raise InputError(f"{where}: {key} is {shown(s[key])}, known: {allowed}")
+    return Scheduler(
+        solver_name="ddim" if settings["_class_name"] == SCHEDULERS.classes[0] else "dpmpp_2m",
+        prediction_name=PREDICTION_TYPES[s["prediction_type"]],
+        spacing=s["timestep_spacing"],
+        num_train_timesteps=s["num_train_timesteps"],
+        beta_start=s["beta_start"],
+        beta_end=s["beta_end"],
+        zero_snr=s["rescale_betas_zero_snr"],
+        snr_shift=s["snr_shift_scale"],
+        steps_offset=s["steps_offset"],
+    )
+
+
+# --- folders --------------------------------------------------------------------------------------
+
+
+def load_transformer(folder: ModelFolder) -> CogVideoXDiT:
+    """The network of a released folder, in the dtype of its weights, on the CPU."""
+    where = f"{folder.path}/transformer"
+    config = transformer_config(folder.config("transformer"), f"{where}/config.json")
+    return _filled(lambda: CogVideoXDiT(config), folder, "transformer", transformer_keys(config))
+
+
+def load_autoencoder(folder: ModelFolder) -> CogVideoXAutoencoder:
+    """Pixels ↔ latents, in the dtype of the folder's weights, on the CPU."""
+    config = vae_config(folder.config("vae"), f"{folder.path}/vae/config.json")
+    return _filled(lambda: CogVideoXAutoencoder(config), folder, "vae", vae_keys(config))
+
+
+def load_scheduler(folder: ModelFolder) -> Scheduler:
+    """How the folder's model is sampled."""
+    return scheduler(folder._json(SCHEDULER), f"{folder.path / SCHEDULER}")
+
+
+def _filled(
+    build: Callable[[], Module], folder: ModelFolder, component: str, keys: Mapping[str, str]
+) -> Module:
+    """A network built on the meta device, whose weights are the memory map of the files.
+
+    InputError for a config that builds none, or for other tensors than its network's, by the names
+    that the files have.
+    """
+    path = folder.path / component
+    try:
+        with torch.device("meta"):
+            module = build()
+    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+        raise InputError(f"{path}/config.json: builds no network: {first_line(error)}") from None
+    own = module.state_dict()
+    names = released(own, keys)
+    state: dict[str, Tensor] = {}
+    for file in folder.weight_files(component):
+        state.update(weights.load_safetensors(file))
+    expected = {theirs: tuple(own[name].shape) for theirs, name in names.items()}
+    if wrong := differences(expected, shapes(state)):
+        raise InputError(
+            f"{path}: the weights are not those of its config.json: {'; '.join(wrong)}"
+        )
+    module.load_state_dict({names[name]: x for name, x in state.items()}, assign=True)
+    return module.eval().requires_grad_(False)
+
+
+# --- sizes ----------------------------------------------------------------------------------------
+
+
+def check_frames(num_frames: int, config: CogVideoXConfig, vae: CogVideoXVAEConfig) -> None:
+    """UsageError, naming the two nearest, for a number of frames that isn't 8n + 1, or 16n + 1 for
+    1.5. Others would come back from the autoencoder as another number, or not at all."""
+    every = 2 * vae.time_stride * (config.patch_frames or 1)
+    if num_frames < 1 or (num_frames - 1) % every:
+        below = 1 + max(num_frames - 1, 0) // every * every
+        raise UsageError(
+            f"{num_frames} frames, and this model makes {every}n + 1",
+            next=f"--num-frames {below} or {below + every}",
+        )
+
+
+def latent_shape(
+    made: Geometry, config: CogVideoXConfig, vae: CogVideoXVAEConfig
+) -> tuple[int, int, int, int]:
+    """`c t h w` of the latents to sample, with the one in front that 1.5 needs (`without_padding`).
+
+    UsageError for frames or sides that the model can't make.
+    """
+    check_frames(made.num_frames, config, vae)
+    side = vae.stride * config.patch
+    if made.height % side or made.width % side:
+        raise UsageError(f"{made.width}x{made.height} pixels, and sides must divide by {side}")
+    rows, columns = made.height // vae.stride, made.width // vae.stride
+    if config.positions == "learned" and (rows, columns) != config.sample[1:]:
+        high, wide = (n * vae.stride for n in config.sample[1:])
+        raise UsageError(
+            f"{made.width}x{made.height} pixels, and this model knows {wide}x{high} only",
+            why="its positions are a learned table",
+        )
+    frames = (made.num_frames - 1) // vae.time_stride + 1
+    padding = -frames % (config.patch_frames or 1)
+    return config.out_channels, frames + padding, rows, columns
+
+
+def without_padding(latents: Tensor, num_frames: int, vae: CogVideoXVAEConfig) -> Tensor:
+    """Of the latents `b c t h w` that were sampled, those of the frames that were asked for."""
+    return latents[:, :, -((num_frames - 1) // vae.time_stride + 1) :]
+
+
+# --- sampling -------------------------------------------------------------------------------------
+
+
+def called(network: CogVideoXDiT) -> Network:
+    """The network as it is called in a run of sampling; cond holds `text`, and `image` where the
+    model is given one."""
+    dtype = next(network.parameters()).dtype
+
+    def raw(z: Tensor, t: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
+        return network(z.to(dtype), t, text=cond["text"], image=cond.get("image"))
+
+    return raw
+
+
+@torch.no_grad()
+def image_condition(
+    vae: CogVideoXAutoencoder, picture: Tensor, frames: int, eps: Tensor | None = None
+) -> Tensor:
+    """picture `b 3 h w` in −1…1 → what an image-to-video model is given beside z: `b c t h w`, its
+    latents and then zeros, for `frames` latents (1.5: the one in front counts).
+
+    eps: noise of the shape of the picture's latents, with which released pipelines draw from the
+    posterior; without it they are its mean. 1.5's were divided by the scale in training, and are so
+    here (`inverted_image_scale`).
+    """
+    mean, std = vae.posterior(picture.unsqueeze(2))  # b c 1 h w
+    latents = mean if eps is None else mean + std * eps
+    scale = vae.config.scale
+    latents = latents / scale if vae.config.inverted_image_scale else latents * scale
+    return nn.functional.pad(latents, (0, 0, 0, 0, 0, frames - 1))
