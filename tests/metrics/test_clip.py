@@ -200,3 +200,15 @@ def test_a_tokenizer_may_be_missing(folder: Path, frames: torch.Tensor, tmp_path
     clip = load_clip(bare, CPU)
     assert not clip.reads_text
     assert torch.equal(clip.frames(frames), load_clip(folder, CPU).frames(frames))
+
+
+def test_what_no_weight_says_is_in_the_settings(
+    folder: Path, frames: torch.Tensor, tmp_path: Path
+) -> None:
+    other = shutil.copytree(folder, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    config["vision_config"]["hidden_act"] = "relu"
+    (other / "config.json").write_text(json.dumps(config))
+    a, b = load_clip(folder, CPU), load_clip(other, CPU)
+    assert (a.frames(frames) - b.frames(frames)).abs().max() > 1e-4
+    assert a.sha256 == b.sha256 and a.settings != b.settings

@@ -29,6 +29,8 @@ TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))  # either
 PREPARED = """do_resize size resample do_center_crop crop_size do_rescale rescale_factor
     do_normalize image_mean image_std""".split()  # what of the processor's settings decides pixels
 
+DECIDING = ("hidden_act", "layer_norm_eps", "num_attention_heads")  # numbers, and in no weight
+
 
 class Clip:
     """Both towers, or that of images alone."""
@@ -45,10 +47,12 @@ class Clip:
         config = net.config
         self.dim = int(config.projection_dim if self.projected else config.hidden_size)
         said = processor.to_dict()
+        vision = getattr(config, "vision_config", config)
         self.settings: dict[str, Any] = {
             "network": type(net).__name__,
             "layer": "projected, of length 1" if self.projected else "pooled, of length 1",
             "weights_sha256": sha256,
+            "config": {key: getattr(vision, key) for key in DECIDING},
             "preprocessing": {key: _plain(said[key]) for key in PREPARED if key in said},
         }
 
