@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from vidgen.metrics import bootstrap
-from vidgen.metrics.bootstrap import frechet_interval, interval
-from vidgen.metrics.frechet import frechet_distance
+from vidgen.metrics.bootstrap import frechet_interval, frechet_intervals, interval
+from vidgen.metrics.frechet import extrapolated, frechet_distance
 from vidgen.metrics.kernel import kernel_distance
 
 
@@ -142,3 +142,28 @@ def test_groups_of_clips_say_what_single_clips_say(monkeypatch: pytest.MonkeyPat
     assert frechet_interval(x, x, resamples=10)[0] == 0
     with pytest.raises(ValueError, match="3 samples, 4"):
         frechet_interval(x[:3], y)
+
+
+def test_an_extrapolated_distance_has_the_interval_of_an_extrapolation_from_halves() -> None:
+    g = torch.Generator().manual_seed(8)
+    x, y = draw(g, 80, 4), draw(g, 96, 4, 0.3)
+
+    def endless(i: Tensor, j: Tensor) -> float:
+        return 2 * frechet_distance(x[i], y[j]) - frechet_distance(x[i[::2]], y[j[::2]])
+
+    of_all, of_endless = frechet_intervals(x, y, 7.0, resamples=20, seed=3)
+    assert of_all == frechet_interval(x, y, resamples=20, seed=3)
+    low, high = interval(endless, 80, 96, 20, seed=3)
+    whole = endless(torch.arange(80), torch.arange(96))
+    assert of_endless == pytest.approx((7 + low - whole, 7 + high - whole), rel=1e-12)
+
+
+def test_the_interval_of_an_extrapolated_distance_holds_that_of_gaussians() -> None:
+    g = torch.Generator().manual_seed(9)
+    known, hits = 4 * 0.5**2, 0
+    for seed in range(20):
+        x, y = draw(g, 120, 4), draw(g, 120, 4, 0.5)
+        fit = extrapolated(x, y, seed=seed)
+        low, high = frechet_intervals(x, y, fit.intercept, resamples=30, seed=seed)[1]
+        hits += low <= known <= high
+    assert hits >= 17

@@ -14,6 +14,7 @@ from vidgen.cli.evaluate_fvd_features import (
     check_asked,
     feature_sets,
     media,
+    warn_of,
 )
 from vidgen.cli.evaluate_fvd_protocols import Protocol, chosen
 from vidgen.cli.evaluate_fvd_scores import SCORES, measure, settings
@@ -30,7 +31,7 @@ from vidgen.cli.options import (
 from vidgen.cli.page import Page
 from vidgen.cli.reporting import REPORT_SCHEMA, Reporting, check_files
 from vidgen.cli.runner import NoInput, print_json, print_text
-from vidgen.errors import Exit, UsageError
+from vidgen.errors import Exit, InputError, UsageError
 from vidgen.metrics.report import Report
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ in them; several files of features (shards) count as one.""",
     ],
     notes={
         "SCORES": """\
-fvd: Fréchet distance; its interval is of resampled clips. fvd_infinity: extrapolated over 1/N.
+fvd: Fréchet distance; its interval is of random halves of the clips.
+fvd_infinity: extrapolated over 1/N.
 kvd: kernel distance (polynomial of degree 3, unbiased), which may fall below 0.
 precision, density: how many fake clips lie where real ones do. recall, coverage: how much of the
 real there is among the fakes. Of 5 nearest neighbors.""",
@@ -80,7 +82,9 @@ stylegan-v: i3d:stylegan-v, divisor n, 16 frames from a random place, 2048 clips
 stylegan-v-128: 128 frames; stylegan-v-128-by-8: 16 frames, every eighth.
 tats, videogpt: i3d:tats, i3d:videogpt, divisor n-1, the first 16 frames.
 content-debiased-128, -256: its loader's sizes, I3D, divisor n, 16 frames from a random place.
-What preprocessing each name stands for is in the report.""",
+What preprocessing each name stands for is in the report. Weights are i3d_torchscript.pt (google,
+stylegan-v) or i3d_pretrained_400.pt (the others). model_rgb.pth and rgb_imagenet.pt have the same
+layouts and are taken, but they were trained otherwise: their numbers are no published FVD.""",
     },
     see_also=["vidgen-evaluate-world(1)", "vidgen-world(1)", "vidgen-generate(1)"],
 )  # fmt: skip
@@ -200,6 +204,12 @@ def evaluate_fvd(
             means.features, weights, device, sampling, batch_size,
             skip_bad=skip_bad, keep=reporting.html is not None,
         )  # fmt: skip
+    first = extraction.expected() if extraction else sides[0].sets[0]
+    known = {"protocol": protocol or "vidgen", **first.settings, **settings(means.divisor, number)}
+    counts = {side.role.lower(): side.count for side in sides}
+    if not skip_bad and None not in counts.values():
+        known["clips"] = counts
+    reporting.check(SCORES, tool="evaluate-fvd", settings=known)
     found = feature_sets(sides, extraction, console, warns)
     if extraction is None:
         pinned = {"num_frames": num_frames, "stride": stride, "fps": fps}
@@ -215,7 +225,17 @@ def evaluate_fvd(
             _save(path, side, of, reporting.force)
             console.note(f"wrote {path}")
     report = _report(sides, found, protocol, means, number, warns)
-    return reporting.finish(report, console, media(sides[0].shown, sides[1].shown))
+    try:
+        return reporting.finish(report, console, media(sides[0].shown, sides[1].shown))
+    except InputError as error:
+        left_out = [f"{len(side.bad)} of {side.role}" for side in sides if side.bad]
+        if not left_out or "clips." not in (error.why or ""):
+            raise
+        raise InputError(
+            error.what,
+            why=f"{error.why}; --skip-bad left out {' and '.join(left_out)}",
+            next="mend those clips, or make a new baseline of as many",
+        ) from None
 
 
 def _self_test(given: Given, *, as_json: bool) -> Exit:
@@ -274,13 +294,13 @@ def _report(
     counts = {"real": len(real), "fake": len(fake)}
     if not real.known:
         warns.warn("plain arrays: nothing says how their features were made, or of which clips")
-    if means.clips and {*counts.values()} != {means.clips}:
+    if means.clips and {len(fake), means.clips if means.full else len(real)} != {means.clips}:
+        of = "of FAKE, and all there are of REAL" if means.full else "of each side"
         warns.warn(
-            f"--protocol {protocol} takes {means.clips} clips of each side, here are"
-            f" {len(real)} and {len(fake)}: no number to put beside published ones"
+            f"--protocol {protocol} takes {means.clips} clips {of}, here are"
+            f" {len(real)} real and {len(fake)} fake: no number to put beside published ones"
         )
-    if real.sha256 == fake.sha256:
-        warns.warn("REAL and FAKE are the same clips")
+    warn_of(real, fake, warns)
     measured = measure(real, fake, means.divisor, seed, warns)
     inputs = [
         {"role": side.role.lower(), "name": side.given, "clips": len(of), "sha256": of.sha256,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +33,9 @@ class Side:
     files: list[str]  # of features
     bad: list[str] = field(default_factory=list)  # clips that were left out
     shown: list[tuple[str, np.ndarray]] = field(default_factory=list)
+    seen: dict[str, Counter[str]] = field(
+        default_factory=lambda: {"sizes": Counter(), "rates": Counter()}
+    )
 
     @classmethod
     def of(cls, role: str, given: str, console: Warns) -> Side:
@@ -41,10 +46,19 @@ class Side:
         files = [p for p in paths if content_of(p) == "records" and is_feature_file(p)]
         return cls(role, given, [p for p in paths if p not in set(files)], files)
 
-    def read_files(self) -> list[FeatureSet]:
+    @cached_property
+    def sets(self) -> list[FeatureSet]:
+        """What its files of features hold."""
         from vidgen.metrics.feature_file import read_features
 
         return [read_features(path) for path in self.files]
+
+    @property
+    def count(self) -> int | None:
+        """How many clips it is; None where only reading them tells."""
+        if any(content_of(path) != "video" for path in self.clips):
+            return None
+        return len(self.clips) + sum(len(s) for s in self.sets)
 
 
 @dataclass(frozen=True)
@@ -80,7 +94,7 @@ class Extraction:
         from vidgen.metrics.extraction import extract
 
         read = clips(side.clips, self.sampling, warns, skip_bad=self.skip_bad, bad=side.bad)
-        return extract(
+        found = extract(
             self._pixels(read, side),
             self.extractor,
             sampling=self.sampling.settings(),
@@ -88,11 +102,15 @@ class Extraction:
             batch_size=self.batch_size,
             on_batch=lambda done: console.step(done, max(done, len(side.clips)), "clip"),
         )
+        return replace(found, seen={what: dict(counts) for what, counts in side.seen.items()})
 
     def _pixels(self, read: Iterator[Clip], side: Side) -> Iterator[tuple[str, np.ndarray]]:
         for clip in read:
             if self.keep and len(side.shown) < SHOWN:
                 side.shown.append((clip.id, clip.frames))
+            height, width = clip.frames.shape[1:3]
+            side.seen["sizes"][f"{width}x{height}"] += 1
+            side.seen["rates"]["unknown" if clip.rate is None else f"{clip.rate:.4g}"] += 1
             yield clip.id, clip.frames
 
 
@@ -102,7 +120,7 @@ def feature_sets(
     """The features of both sides, made alike. What can be refused is refused before the work."""
     from vidgen.metrics.feature_file import joined, require_same
 
-    read = [side.read_files() for side in sides]
+    read = [list(side.sets) for side in sides]
     alike = [s for sets in read for s in sets]
     if extraction is not None:
         alike.insert(0, extraction.expected())
@@ -120,6 +138,29 @@ def feature_sets(
                 why="a spread takes two at least, an FVD worth its name hundreds",
             )
     return found[0], found[1]
+
+
+def warn_of(real: FeatureSet, fake: FeatureSet, warns: Warns) -> None:
+    """What of the clips themselves makes a distance another than it looks."""
+    if real.sha256 == fake.sha256:
+        warns.warn("REAL and FAKE are the same clips")
+    elif shared := len({*real.digests} & {*fake.digests}):
+        warns.warn(
+            f"{shared} clips are in REAL and in FAKE: fvd is too small for clips it wasn't given"
+        )
+    for role, of in (("REAL", real), ("FAKE", fake)):
+        if copies := len(of) - len({*of.digests}):
+            warns.warn(
+                f"{copies} of {len(of)} clips of {role} are copies of others, and count as new ones"
+            )
+    for what, next in (
+        ("sizes", "resizing is part of the distance"),
+        ("rates", "--fps makes them one"),
+    ):
+        a, b = (of.seen.get(what, {}).keys() - {"unknown"} for of in (real, fake))
+        if a and b and a != b:
+            there = " and ".join(", ".join(sorted(side)[:3]) for side in (a, b))
+            warns.warn(f"REAL and FAKE are of different {what}, {there}: {next}")
 
 
 def check_asked(found: FeatureSet, asked: dict[str, dict[str, Any]]) -> None:

@@ -17,6 +17,7 @@ class Protocol:
     both), frames, covariance.
 
     clips  of each side that the published numbers have; None: no custom
+    full   REAL is a whole data set instead, of however many clips
     """
 
     features: str
@@ -25,6 +26,7 @@ class Protocol:
     stride: int = 1
     start: Literal["first", "random"] = "first"
     clips: int | None = None
+    full: bool = False
 
 
 OWN = Protocol("world")
@@ -35,8 +37,8 @@ PROTOCOLS = {
     "stylegan-v-128-by-8": Protocol("i3d:stylegan-v", "n", 16, 8, "random", clips=2048),
     "tats": Protocol("i3d:tats"),
     "videogpt": Protocol("i3d:videogpt"),
-    "content-debiased-128": Protocol("i3d:cd-fvd-128", "n", start="random", clips=2048),
-    "content-debiased-256": Protocol("i3d:cd-fvd-256", "n", start="random", clips=2048),
+    "content-debiased-128": Protocol("i3d:cd-fvd-128", "n", start="random", clips=2048, full=True),
+    "content-debiased-256": Protocol("i3d:cd-fvd-256", "n", start="random", clips=2048, full=True),
 }
 
 

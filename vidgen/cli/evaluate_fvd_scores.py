@@ -13,15 +13,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vidgen.metrics.feature_file import FeatureSet
-    from vidgen.metrics.frechet import Divisor, Moments
+    from vidgen.metrics.frechet import Divisor
 
 SCORES = ("fvd", "fvd_infinity", "kvd", "precision", "recall", "density", "coverage")
 RESAMPLES = 100  # random halves, see vidgen.metrics.bootstrap
-LEAST = 4  # clips of a side that intervals take
 MANY = 2000  # clips of a side from which on time matters more than the last bit of variance
-GROUPS = 64  # whose moments are resampled in place of so many clips
 REPEATS = 3  # subsets of each size that the extrapolation averages
-SUBSETS, SUBSET_SIZE = 100, 1000  # of KVD; a quarter of the clips where that is less
+SUBSETS, SUBSET_SIZE = (
+    100,
+    1000,
+)  # of KVD; a quarter (of neighbors, half) of the clips where that is less
 NEIGHBORS = 5
 CROOKED = 0.02  # residual of the line, as a share of the distance, above which it is no line
 
@@ -39,7 +40,8 @@ def settings(divisor: Divisor, seed: int) -> dict[str, Any]:
         "kernel": "(x.y/d + 1)^3, unbiased",
         "kvd_of_all_up_to": MANY,
         "kvd_subsets": SUBSETS, "kvd_subset_size": SUBSET_SIZE,
-        "neighbors": NEIGHBORS, "extrapolation_repeats": REPEATS,
+        "neighbors": NEIGHBORS, "neighbors_subset_size": SUBSET_SIZE,
+        "extrapolation_repeats": REPEATS,
     }  # fmt: skip
 
 
@@ -51,21 +53,22 @@ def measure(
     Keeping all features is no matter of memory: 10,000 of 400 take 16 MB. Intervals, subsets and
     neighbors need them one by one; for a Fréchet distance alone `frechet.Moments` would do.
     """
-    from vidgen.metrics import frechet
+    from vidgen.metrics import bootstrap, frechet
 
     x, y = real.features, fake.features
     n, m, dim = len(x), len(y), x.shape[1]
     least = min(n, m)
     ranks = [frechet.Moments.of(f).rank() for f in (x, y)]
     value = frechet.frechet_distance(x, y, divisor)
-    low, high = _fvd_interval(x, y, divisor, seed)
-    scores = {"fvd": Score(value, low, high, "lower", n=least)}
+    scores = {"fvd": Score(value, better="lower", n=least)}
     details: dict[str, Any] = {
         "n_real": n, "n_fake": m, "dim": dim, "rank_real": ranks[0], "rank_fake": ranks[1],
         "divisor": divisor,
     }  # fmt: skip
-    if low is None:
-        warns.warn(f"no intervals: they take {LEAST} clips of each side")
+    if least < bootstrap.LEAST:
+        warns.warn(
+            f"no intervals: they take {bootstrap.LEAST} clips of each side, here are {least}"
+        )
     if n != m:
         warns.warn(
             f"{n} real and {m} fake clips: the bias of FVD depends on both numbers, so compare it"
@@ -77,11 +80,17 @@ def measure(
             f" fvd is far too large; it takes more than {dim} clips of each side, better"
             f" {10 * dim}. There is no fvd_infinity"
         )
+        if least >= bootstrap.LEAST:
+            low, high = bootstrap.frechet_interval(x, y, divisor, RESAMPLES, seed)
+            scores["fvd"] = replace(scores["fvd"], low=low, high=high)
     else:
         repeats = REPEATS if least < MANY else 1
         fit = frechet.extrapolated(x, y, repeats=repeats, seed=seed, divisor=divisor)
-        low, high = _fvd_interval(x, y, divisor, seed, around=fit.intercept)
-        scores["fvd_infinity"] = Score(fit.intercept, low, high, "lower", n=least)
+        scores["fvd_infinity"] = Score(fit.intercept, better="lower", n=least)
+        if least >= bootstrap.LEAST:
+            both = bootstrap.frechet_intervals(x, y, fit.intercept, divisor, RESAMPLES, seed)
+            for name, (low, high) in zip(("fvd", "fvd_infinity"), both, strict=True):
+                scores[name] = replace(scores[name], low=low, high=high)
         details["bias"] = {
             "n": [size for size, _ in fit.points], "value": [v for _, v in fit.points],
             "slope": fit.slope, "intercept": fit.intercept, "residual": fit.residual,
@@ -90,12 +99,12 @@ def measure(
         }  # fmt: skip
         if fit.residual > CROOKED * max(value, abs(fit.intercept)):
             warns.warn(
-                f"fvd_infinity is a guess: fvd over 1/n is no straight line with so few clips"
-                f" ({least} for {dim} features; residual {fit.residual:.3g})"
+                f"fvd_infinity is a guess: fvd over 1/n strays from a straight line by"
+                f" {fit.residual:.3g} ({least} clips for {dim} features)"
             )
     scores["kvd"], details["kvd_subsets"] = _kernel(x, y, seed)
     if least > NEIGHBORS:
-        scores |= _neighbors(x, y)
+        scores |= _neighbors(x, y, seed, warns)
     else:
         warns.warn(
             f"no precision, recall, density and coverage: they take more than {NEIGHBORS} clips"
@@ -104,87 +113,70 @@ def measure(
     return Measured(scores, details)
 
 
-def _fvd_interval(
-    x: Tensor, y: Tensor, divisor: Divisor, seed: int, *, around: float | None = None
-) -> tuple[float, float] | tuple[None, None]:
-    """The interval of the distance; or, `around` an extrapolated one, that of an extrapolation
-    from all and half of the clips, which strays no less than the line through more sizes.
-
-    Of many clips, halves are made of groups of clips that were drawn once: moments of groups are
-    merged, so that a resample costs no pass through the features.
-    """
-    import torch
-
-    from vidgen.metrics.bootstrap import interval
-    from vidgen.metrics.frechet import Moments, frechet_distance, frechet_of_moments
-
-    least, dim = min(len(x), len(y)), x.shape[1]
-    if least < LEAST:
-        return None, None
-    many = least >= max(MANY, 8 * dim)
-    sizes = (GROUPS, GROUPS) if many else (len(x), len(y))
-    groups = [_groups(f, seed) for f in (x, y)] if many else []
-
-    def distance(i: Tensor, j: Tensor) -> float:
-        if not many:
-            return frechet_distance(x[i], y[j], divisor)
-        merged = Moments(dim), Moments(dim)
-        for into, of, chosen in zip(merged, groups, (i, j), strict=True):
-            for k in chosen.tolist():
-                into.merge(of[k])
-        return frechet_of_moments(*merged, divisor)
-
-    def endless(i: Tensor, j: Tensor) -> float:
-        return 2 * distance(i, j) - distance(i[::2], j[::2])
-
-    if around is None:
-        return interval(distance, *sizes, RESAMPLES, seed, bounds=(0, math.inf))
-    low, high = interval(endless, *sizes, RESAMPLES, seed)
-    whole = endless(*(torch.arange(size) for size in sizes))
-    return around + low - whole, around + high - whole
-
-
-def _groups(x: Tensor, seed: int) -> list[Moments]:
-    """Moments of random groups of clips, of one size to within a clip."""
-    import torch
-
-    from vidgen.metrics.frechet import Moments
-
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
-    return [Moments.of(x[part]) for part in order.tensor_split(GROUPS)]
-
-
 def _kernel(x: Tensor, y: Tensor, seed: int) -> tuple[Score, dict[str, Any]]:
     """KVD of the whole sets, or where they are large the mean of subsets; and how subsets scatter.
 
     What a subset of k of n clips strays from the whole has the variance 1/k − 1/n, the whole
-    strays from the truth by 1/n: hence the factor (see vidgen.metrics.bootstrap).
+    strays from the truth by 1/n: hence the factor (see vidgen.metrics.bootstrap). A mean of subsets
+    strays from the whole, too.
     """
+    from vidgen.metrics.bootstrap import LEAST
     from vidgen.metrics.intervals import Z
     from vidgen.metrics.kernel import kernel_distance
 
     least = min(len(x), len(y))
     size = min(SUBSET_SIZE, max(2, least // 4))
     mean, std = kernel_distance(x, y, subsets=SUBSETS, subset_size=size, seed=seed)
-    value = mean if max(len(x), len(y)) > MANY else kernel_distance(x, y)[0]
+    whole = None if max(len(x), len(y)) > MANY else kernel_distance(x, y)[0]
+    value = mean if whole is None else whole
     score = Score(value, better="lower", n=least)
     if least >= LEAST:
-        half = Z * std * math.sqrt(size / (least - size))
+        strays = size / (least - size) + (1 / SUBSETS if whole is None else 0)
+        half = Z * std * math.sqrt(strays)
         score = replace(score, low=value - half, high=value + half)
     return score, {"mean": mean, "std": std, "size": size, "count": SUBSETS}
 
 
-def _neighbors(x: Tensor, y: Tensor) -> dict[str, Score]:
-    """Shares, with their Wilson intervals, as of clips that are independent. Density is no share:
-    above 1 it isn't better, so no direction is stated."""
-    from vidgen.metrics.intervals import Share
+def _neighbors(x: Tensor, y: Tensor, seed: int, warns: Warns) -> dict[str, Score]:
+    """Their intervals are of random halves (smaller parts of more clips, with the factor of
+    `_kernel`), about the values of the whole; of shares, at least those of Wilson. By themselves
+    these hold the mean four times of five, since balls change with the clips too.
+
+    Density is no share: above 1 it isn't better, so no direction is stated."""
+    import torch
+
+    from vidgen.metrics.intervals import Share, Z
     from vidgen.metrics.prdc import prdc
 
-    found = prdc(x, y, k=NEIGHBORS)
+    found = vars(prdc(x, y, k=NEIGHBORS))
+    part = min(0.5, SUBSET_SIZE / max(len(x), len(y)))
+    n, m = int(part * len(x)), int(part * len(y))
+    half: dict[str, float] = {}
+    if min(n, m) > NEIGHBORS:
+        draw = torch.Generator().manual_seed(seed)
+
+        def some(of: Tensor, size: int) -> Tensor:
+            return of[torch.randperm(len(of), generator=draw)[:size]]
+
+        parts = [vars(prdc(some(x, n), some(y, m), k=NEIGHBORS)) for _ in range(RESAMPLES)]
+        for name in found:
+            std = float(torch.tensor([of[name] for of in parts], dtype=torch.float64).std())
+            half[name] = Z * std * math.sqrt(part / (1 - part))
+    else:
+        warns.warn(
+            f"precision, recall, density and coverage have no intervals: halves of {len(x)} and"
+            f" {len(y)} clips are too small for them"
+        )
     scores = {}
-    for name, of in (("precision", y), ("recall", x), ("coverage", x)):
-        value = getattr(found, name)
-        low, high = Share(round(value * len(of)), len(of)).interval
-        scores[name] = Score(value, low, high, "higher", n=len(of))
-    scores["density"] = Score(found.density, n=len(y))
+    for name, of in (("precision", y), ("recall", x), ("density", y), ("coverage", x)):
+        score = Score(value := found[name], better="higher", n=len(of))
+        if name == "density":
+            score = replace(score, better=None)
+        if name in half:
+            low, high = max(0.0, value - half[name]), value + half[name]
+            if name != "density":
+                wilson = Share(round(value * len(of)), len(of)).interval
+                low, high = min(low, wilson[0]), min(1.0, max(high, wilson[1]))
+            score = replace(score, low=low, high=high)
+        scores[name] = score
     return scores

@@ -1,8 +1,9 @@
 """Features of clips and all that decided them, in a file: what a distance is computed from.
 
-A file is a stream of records of kind `features`: tensor `features` `n d` (float32), and attrs
-`extractor` (its settings), `sampling` (which frames were taken), `clips` (ids) and `clip_sha256`
-(of the pixels that were taken). Features of other settings are never compared or put together.
+A file is a stream of records of kind `features`: tensor `features` `n d`, and attrs
+`extractor` (its settings), `sampling` (which frames were taken), `clips` (ids), `clip_sha256` (of
+the pixels that were taken) and `seen` (how many clips there are of each size and rate). Features of
+other settings are never compared or put together.
 
 Plain arrays `n d` (.npy, .npz, .safetensors) are read too. Nothing is known of their making, so
 they are compared with each other only.
@@ -11,8 +12,9 @@ they are compared with each other only.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +32,13 @@ from vidgen.metrics.report import setting_differences
 class FeatureSet:
     """Features of one side of a comparison.
 
-    features   `n d` float32
+    features   `n d` float32; of plain arrays, float64 where they are
     ids        of the clips
     digests    of each clip's pixels; of its features, where nothing else is known
     extractor  its settings; empty: not known
     sampling   which frames were taken
     name       for messages: the files they come from
+    seen       "sizes" and "rates" → clips of each; empty: not known
     """
 
     features: Tensor
@@ -44,6 +47,7 @@ class FeatureSet:
     extractor: dict[str, Any]
     sampling: dict[str, Any]
     name: str
+    seen: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """InputError that names the first clip whose features are not finite."""
@@ -78,6 +82,7 @@ def write_features(
     """The set as a file of one record. `entry`: what the log is to say of its making."""
     attrs = {
         **features.settings, "clips": list(features.ids), "clip_sha256": list(features.digests),
+        **({"seen": features.seen} if features.seen else {}),
     }  # fmt: skip
     record = Record.make("features", "features", {"features": features.features}, attrs, [entry])
     write_stream([record], path, force=force)
@@ -121,12 +126,17 @@ def joined(parts: Sequence[FeatureSet]) -> FeatureSet:
                     next="name each shard once",
                 )
             origin[id, digest] = part.name
+    seen: dict[str, Counter[str]] = {}
+    for part in parts:
+        for what, counts in part.seen.items():
+            seen.setdefault(what, Counter()).update(counts)
     names = list(dict.fromkeys(part.name for part in parts))
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
     return FeatureSet(
         torch.cat([part.features for part in parts]), ids,
         tuple(digest for part in parts for digest in part.digests),
         first.extractor, first.sampling, names[0] + more,
+        {what: dict(counts) for what, counts in seen.items()},
     )  # fmt: skip
 
 
@@ -169,13 +179,23 @@ def _of_record(record: Record, path: str) -> FeatureSet:
             raise InputError(f"{path}: holds {len(tensors)} arrays of two axes, one is needed")
         return _plain(record.numpy(tensors[0]), path)
     blob = record["features"]
-    if blob.dtype != "F32" or len(blob.shape) != 2:
-        raise InputError(f"{name}: its features are {blob.dtype} {list(blob.shape)}, not F32 n d")
+    if blob.dtype not in ("F32", "F64") or len(blob.shape) != 2:
+        raise InputError(
+            f"{name}: its features are {blob.dtype} {list(blob.shape)}, not F32 or F64 n d"
+        )
     attrs = record.attrs
     extractor = _checked(attrs, "extractor", dict, name)
     sampling = _checked(attrs, "sampling", dict, name)
     ids, digests = (_texts(attrs, key, blob.shape[0], name) for key in ("clips", "clip_sha256"))
-    return FeatureSet(record.torch("features").clone(), ids, digests, extractor, sampling, name)
+    seen = attrs.get("seen", {})
+    if not isinstance(seen, dict) or not all(_counts(of) for of in seen.values()):
+        raise InputError(f"{name}: its attr `seen` doesn't count clips: {str(seen)[:60]}")
+    found = record.torch("features").clone()
+    return FeatureSet(found, ids, digests, extractor, sampling, name, seen)
+
+
+def _counts(found: Any) -> bool:
+    return isinstance(found, dict) and all(type(n) is int and n > 0 for n in found.values())
 
 
 def _checked(attrs: dict[str, Any], key: str, kind: type, name: str) -> Any:
@@ -209,7 +229,8 @@ def _plain(array: np.ndarray, path: str) -> FeatureSet:
     rows = np.ascontiguousarray(array)
     ids = tuple(f"row {i}" for i in range(len(rows)))
     digests = tuple(_row_digests(rows))
-    return FeatureSet(torch.from_numpy(rows.astype(np.float32)), ids, digests, {}, {}, path)
+    exact = rows.astype(np.float32 if rows.dtype.itemsize <= 4 else np.float64)
+    return FeatureSet(torch.from_numpy(exact), ids, digests, {}, {}, path)
 
 
 def _row_digests(rows: np.ndarray) -> Iterable[str]:
