@@ -84,12 +84,30 @@ def test_ids_without_counterpart(vidgen) -> None:
     assert ran.code == 3 and "no events of REF" in ran.err
 
 
+def test_an_id_twice_and_one_bad_record(vidgen) -> None:
+    def seen(id: str, end: float) -> Record:
+        return Record.make("events", id, {}, {"events": [[0, end, "it spins"]]})
+
+    two = save("two.vgs", seen("a", 1), seen("b", 2))
+    Path("made").mkdir()
+    save("made/1.vgs", seen("a", 1), seen("b", 2))
+    save("made/2.vgs", seen("a", 3))
+    for words in ((two, "made"), ("made", two)):
+        ran = vidgen("evaluate-events", *words)
+        assert (ran.code, "`a`: is there twice" in ran.err) == (3, True)
+    bad = Record.make("events", "x", {}, {"events": [[1]]})
+    made = save("made.vgs", bad, seen("a", 1), seen("b", 2))
+    found = report(vidgen("evaluate-events", two, made, "--skip-bad", "--json"))
+    assert value(found, "failed") == 1 and found["scores"]["iou"]["n"] == 2
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
         ("{", "not JSON"),
         ("[1, 2]", "an object with an `id`"),
         ('{"id": "a", "start": 1}', "`start` and `end`"),
+        ('{"id": "a", "start": false, "end": true}', "`start` and `end`"),
         ('{"id": "a", "start": 1, "end": 1}', "not a time that passes"),
         ('{"id": "a", "events": 3}', "not a list"),
         ('{"id": "a", "events": [[1]]}', "an event is"),

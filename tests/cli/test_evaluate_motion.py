@@ -71,12 +71,64 @@ def test_true_tracks_of_rendered_clips_and_points_followed(vidgen) -> None:
 
 
 def test_truth_of_frames_that_were_made_anew_is_not_believed(vidgen) -> None:
-    from vidgen.cli.evaluate_motion import rendered
+    from vidgen.cli.evaluate_motion_read import rendered
     from vidgen.io.log import new_entry
 
     record = tracks("x").replace(entry=new_entry("world", argv=["world"]))
     assert rendered(record)
     assert not rendered(record.replace(entry=new_entry("decode", argv=["decode"])))
+
+
+def test_points_that_begin_at_the_same_place(vidgen) -> None:
+    a, b = save("a.vgs", tracks("x")), save("b.vgs", tracks("x", sign=-1))
+    assert value(report(vidgen("evaluate-motion", a, b, "--json")), "fidelity_place") == -1
+    moved = tracks("x")
+    at = moved.numpy("motion.tracks") + 3
+    c = save("c.vgs", Record.make("motion", "x", {"motion.tracks": at}))
+    ran = vidgen("evaluate-motion", a, c, "--json")
+    found = report(ran)
+    assert "fidelity_place" not in found["scores"] and value(found, "fidelity") == pytest.approx(1)
+    assert "1 of 1 clips have no fidelity_place" in ran.err
+    ran = vidgen("evaluate-motion", a, c, "--min", "fidelity_place=0.5")
+    assert ran.code == 4 and "fidelity_place could not be measured" in ran.err
+    seen = np.zeros((4, 6), bool)
+    seen[:, :3] = True
+    short = {"motion.tracks": at - 3, "motion.visibility": seen}
+    d = save("d.vgs", Record.make("motion", "x", short))
+    ran = vidgen("evaluate-motion", a, d, "--json")
+    assert report(ran)["items"][0]["followed"] == [1.0, 0.4]
+    assert "less than half as long" in ran.err
+
+
+def test_an_id_that_is_there_twice_is_no_pair(vidgen) -> None:
+    Path("two").mkdir()
+    for name, sign in (("a", 1.0), ("b", -1.0)):
+        save(f"two/{name}.vgs", tracks("x", sign=sign))
+    one = save("one.vgs", tracks("x"))
+    for words in ((one, "two"), ("two", one)):
+        ran = vidgen("evaluate-motion", *words)
+        assert (ran.code, "`x`: is there twice" in ran.err) == (3, True)
+    found = report(vidgen("evaluate-motion", one, "two", "--skip-bad", "--json"))
+    assert value(found, "failed") == 1 and found["scores"]["fidelity"]["n"] == 1
+
+
+def test_one_bad_record_leaves_the_rest_of_its_stream(vidgen) -> None:
+    bad = Record.make("motion", "b", {"motion.tracks": np.zeros((4, 2))})
+    some = save("some.vgs", tracks("a"), bad, tracks("c"))
+    good = save("good.vgs", tracks("a"), tracks("c"))
+    ran = vidgen("evaluate-motion", good, some, "--skip-bad", "--json")
+    found = report(ran)
+    assert found["scores"]["fidelity"]["n"] == 2 and value(found, "failed") == 1
+
+
+def test_a_page_shows_clips_side_by_side_and_an_unknown_rate_is_said(vidgen) -> None:
+    frames = (np.arange(3 * 8 * 8 * 3) % 251).astype(np.uint8).reshape(3, 8, 8, 3)
+    clip = save("a.vgs", Record.make("frames", "x", {"frames": frames}))
+    ran = vidgen("evaluate-motion", clip, clip, "--html", "r.html", "--json")
+    assert "x: doesn't say how many frames a second it has" in ran.err
+    assert report(ran)["items"][0]["rate"] is None
+    page = Path("r.html").read_text(encoding="utf-8")
+    assert "x: 3 frames, 8 × 8; to its right 3 frames, 8 × 8" in page
 
 
 def test_one_input_is_judged_alone(vidgen) -> None:

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidgen.metrics.motion import Tracks, ditflow, dynamic_degree, fidelity, smoothness
+from vidgen.metrics.motion import Tracks, by_place, ditflow, dynamic_degree, fidelity, smoothness
 from vidgen.metrics.tracks import follow, grid_points
 from vidgen.world.clips import clip_record
 from vidgen.world.scene import TEST_SEEDS, sample_scene
@@ -111,6 +111,33 @@ def test_what_is_hidden_does_not_count() -> None:
         part = Tracks(a.at, torch.arange(5)[None] < frames)
         found = fidelity(part, Tracks(torch.cat((a.at, a.at)), a.seen.expand(2, 5)))
         assert (found is None) == bool(alone)
+
+
+def test_the_best_of_many_is_lenient_and_the_one_at_the_same_point_is_not() -> None:
+    begin = torch.tensor([[0.0, 0], [40, 0], [0, 40], [40, 40]]).double()
+    way = torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0, -1]]).double()  # as about a point
+
+    def go(sign: int, size: float = 1) -> Tracks:
+        at = size * (begin[:, None] + sign * way[:, None] * torch.arange(5)[None, :, None])
+        return Tracks(at, torch.ones(4, 5, dtype=torch.bool))
+
+    there, back = go(1), go(-1)
+    assert fidelity(there, back).both == pytest.approx(1)  # type: ignore[union-attr]
+    assert by_place(there, back) == pytest.approx(-1)
+    assert by_place(there, there) == by_place(there, go(1, 2), scale=(2, 2)) == pytest.approx(1)
+    assert by_place(there, go(1, 2)) is None  # other points
+    assert by_place(there, Tracks(there.at[:3], there.seen[:3])) is None
+    rest = Tracks(begin[:, None].expand(4, 5, 2), there.seen)
+    assert by_place(there, rest) == by_place(rest, there) == 0
+    assert by_place(rest, rest) is None
+    # Where one is not seen nothing is told; three points of four are the same, one the opposite.
+    seen = there.seen.clone()
+    seen[1, 1:] = False
+    assert by_place(there, Tracks(back.at, seen)) == pytest.approx(-1)
+    mixed = torch.cat((there.at[:3], back.at[3:]))
+    assert by_place(there, Tracks(mixed, there.seen)) == pytest.approx(0.5)
+    assert by_place(there, Tracks(mixed, seen)) == pytest.approx(1 / 3)
+    assert Tracks(mixed, seen).followed == pytest.approx(12 / 16)
 
 
 def test_longer_clips_are_cut() -> None:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 from vidgen.cli.clip_scores import INTERVAL, Better, SkipBad, mean_scores
 from vidgen.cli.console import Console
 from vidgen.cli.eval_clips import Kept, clips, expand
-from vidgen.cli.evaluate_motion import rendered
+from vidgen.cli.evaluate_motion_read import rendered
 from vidgen.cli.media import content_of, own_rate
 from vidgen.cli.options import argument, option
 from vidgen.cli.page import Page
 from vidgen.cli.reporting import REPORT_SCHEMA, Reporting
 from vidgen.cli.rows import numbered
+from vidgen.cli.sources import free_id
 from vidgen.errors import Exit, InputError, UsageError
 from vidgen.metrics.report import Report, Score
 
@@ -30,15 +31,18 @@ PAGE = Page(
     name="evaluate-events",
     summary="whether things happen in order and in time",
     description="""\
-Compares the events of MADE, as somebody or some program found them in the clips, with those of REF:
-their order, when they begin and end, and how much they overlap. Clips are paired by their ids. Of
-MADE that has frames too, or of one input alone, cuts are counted: places where the colors of
-the whole picture change from a frame to the next.
+Compares the events of MADE with those of REF: their order, when they begin and end, and how much
+they overlap. vidgen doesn't find events in pixels: MADE is what a person or another program wrote
+down on seeing the clips, as JSONL rows, or rendered clips, whose events are true. Clips that
+a model made carry the events that were asked for, not those that are seen: as MADE they are
+refused, and so are videos. Clips are paired by their ids.
+
+Of one input alone, and of rendered clips, cuts are counted: places where the colors of the whole
+picture change from a frame to the next.
 
 Events are JSONL rows, an event or a clip a row: {"id": "a", "start": 0, "end": 1.5, "text": "a ball
 bounces"} or {"id": "a", "events": [[0, 1.5, "a ball bounces"], …]}; or records with an attr
-`events`, as `vidgen world` writes them. Clips that a model made carry the events that were asked
-for, not those that are seen: as MADE they are refused. vidgen doesn't find events in pixels.""",
+`events`, as `vidgen world` writes them.""",
     reads="JSONL rows, records or, for cuts alone, videos",
     writes="a table, or JSON, to standard output",
     examples=[
@@ -48,10 +52,11 @@ for, not those that are seen: as MADE they are refused. vidgen doesn't find even
     ],
     notes={
         "SCORES": """\
-Events are matched by their words (text, caption, label or motion), or by overlap where one side has
-none. order: share of pairs of events, of those that begin one after the other, that were both found
-and begin so. iou: overlap by union, 0 for events that weren't found. found: share of REF's events
-that were matched; right: of MADE's. start, end, boundary: mean errors of matched events in seconds.
+Events are matched by their words (text, caption, label or motion), which have to be equal but for
+case and spaces, wherever in the clip they are; or by overlap where one side has no words. order:
+share of pairs of events, of those that begin one after the other, that were both found and begin
+so. iou: overlap by union, 0 for events that weren't found. found: share of REF's events that were
+matched; right: of MADE's. start, end, boundary: mean errors of matched events in seconds.
 cuts: per clip; a cut is where more than --cut of the histograms differ. In rendered clips
 neighbors differ by 0.06 at most, and pictures of two clips by 0.35 or more.""",
     },
@@ -59,7 +64,9 @@ neighbors differ by 0.06 at most, and pictures of two clips by 0.35 or more.""",
 )  # fmt: skip
 
 Ref = Annotated[str, argument("REF", "events as they should be; alone, clips whose cuts to count")]
-Made = Annotated[str | None, argument("MADE", "events as they were found")]
+Made = Annotated[
+    str | None, argument("MADE", "events as a person or program saw them in the clips")
+]
 Cut = Annotated[
     float,
     option("--cut", metavar="X", min=0, max=1, help="how much of the colors changes at a cut"),
@@ -127,9 +134,12 @@ def evaluate_events(
     scores["failed"] = Score(float(len(failed)), better="lower", n=len(items) + len(failed))
     inputs.append(_input("made", made or ref, judged))
     rows = items + [{"id": id, "failed": why} for id, why in failed.items()]
-    return reporting.finish(
-        Report(PAGE.name, settings, inputs, scores, kept.warnings, rows), console
-    )
+    report = Report(PAGE.name, settings, inputs, scores, kept.warnings, rows)
+    if reporting.html is None or Path(made or ref).suffix.lower() in ROWS:
+        return reporting.finish(report, console)
+    from vidgen.cli.report_media import media_of
+
+    return reporting.finish(report, console, media_of(made or ref))
 
 
 def _item(
@@ -164,6 +174,7 @@ def _read(
     were found, and frames where there are any; cuts, frames alone."""
     from vidgen.io.stream import read_stream
 
+    taken: set[str] = set()
     if Path(path).suffix.lower() in ROWS:
         if wants == "cuts":
             raise UsageError(f"{path}: one input alone is looked at for cuts, and rows have none",
@@ -177,14 +188,38 @@ def _read(
                     raise InputError(f"{source}: a video says nothing of its events",
                                      next="give rows or records of events")  # fmt: skip
                 for clip in clips([source], None, kept):
-                    yield clip.id, [], clip.frames
+                    id = free_id(clip.id, taken)
+                    taken.add(id)
+                    yield id, [], clip.frames
                 continue
             for record in read_stream(source):
-                yield record.id, _spans(record, wants), _frames(record, wants)
+                found = _usable(record, wants, taken, failed)
+                if found is not None:
+                    yield found
         except InputError as error:
             if failed is None:
                 raise
             failed[source] = error.what
+
+
+def _usable(
+    record: Record, wants: str, taken: set[str], failed: dict[str, str] | None
+) -> tuple[str, list[Span], ndarray | None] | None:
+    """Id, events and frames of a record. Of those with one id each is numbered where cuts are
+    counted; where clips are paired, InputError, or None with `failed`, which gets why."""
+    id = record.id
+    try:
+        if wants == "cuts":
+            id = free_id(id, taken)
+        elif id in taken:
+            raise InputError(f"`{id}`: is there twice", why="clips are paired by their ids")
+        taken.add(id)
+        return id, _spans(record, wants), _frames(record, wants)
+    except InputError as error:
+        if failed is None:
+            raise
+        failed[free_id(id, failed)] = error.what
+        return None
 
 
 def _spans(record: Record, wants: str) -> list[Span]:
@@ -241,12 +276,12 @@ def _span(event: Any, where: str) -> Span:
         event = dict(zip(("start", "end", "text"), event, strict=False))
     if not isinstance(event, dict):
         raise InputError(f"{where}: an event is [start, end, text], or an object of these")
-    ends = [x for x in (event.get("start"), event.get("end")) if isinstance(x, int | float)]
-    if len(ends) != 2:
+    ends = event.get("start"), event.get("end")
+    if not all(isinstance(x, int | float) and not isinstance(x, bool) for x in ends):
         raise InputError(f"{where}: an event has numbers `start` and `end`, in seconds")
     text = next((event[key] for key in TEXTS if isinstance(event.get(key), str)), "")
     try:
-        return Span(float(ends[0]), float(ends[1]), text)
+        return Span(float(ends[0]), float(ends[1]), text)  # type: ignore[arg-type]
     except (ValueError, OverflowError) as error:
         raise InputError(f"{where}: {error}, which is not a time that passes") from None
 

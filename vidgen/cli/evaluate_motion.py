@@ -3,37 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from vidgen.cli.clip_scores import INTERVAL, Better, SkipBad, mean_scores
 from vidgen.cli.console import Console
-from vidgen.cli.eval_clips import Kept, clips, expand
-from vidgen.cli.media import content_of, own_rate
+from vidgen.cli.eval_clips import Kept
+from vidgen.cli.evaluate_motion_read import RATE, Moving, read
 from vidgen.cli.options import argument, option
 from vidgen.cli.page import Page
 from vidgen.cli.reporting import REPORT_SCHEMA, Reporting
 from vidgen.errors import Exit, InputError, UsageError
 from vidgen.metrics.report import Report, Score
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from vidgen.io.record import Record
-    from vidgen.metrics.motion import Tracks
-
 PAGE = Page(
     name="evaluate-motion",
     summary="whether clips move as others do, and how smoothly",
     description="""\
 With REF and MADE, motion fidelity: points are followed through both clips, and each track of MADE
-is held against the one of REF that goes most alike; 1 is the same motion, −1 the opposite. Clips
-are paired by their ids, or one with one. Size and place don't count, directions do.
+is held against the one of REF that goes most alike (fidelity), which may be anywhere in the
+picture, and against the one that begins at the same point (fidelity_place); 1 is the same motion,
+−1 the opposite. Clips are paired by their ids; a REF of one clip is that of all. Size doesn't
+count, directions do.
 
 With one input, and of MADE, how much a clip moves and how smoothly: VBench's formulas, but on
 classical optical flow (pyramidal Lucas-Kanade) instead of RAFT and AMT. These numbers compare with
-each other, not with those of papers.
+each other, not with those of papers. A clip that stands still is perfectly smooth: look at both.
 
 Tracks are those that records carry (`motion.tracks`, `truth.tracks` or `tracks` [N, T, 2] in
 pixels, and `visibility` [N, T] beside them; an .npz of a tracker such as CoTracker will do), else
@@ -48,7 +42,12 @@ points of a regular grid, followed with Lucas-Kanade. Report and settings say wh
     notes={
         "SCORES": """\
 fidelity: mean over the tracks of MADE of the cosine with the best track of REF; fidelity_back: of
-REF's tracks with MADE's; fidelity_both: the mean of the two. fidelity_ditflow, with --ditflow: as
+REF's tracks with MADE's; fidelity_both: the mean of the two. The best of many is lenient: where REF
+moves all ways at once, as in an orbit or a zoom, the opposite motion finds its like, too.
+fidelity_place: mean over points of the cosine of the two tracks that begin there, strict where MADE
+has another layout than REF; only where the tracks begin at the same points, as those followed here
+do. followed in the items: the share of steps that could be followed, of REF and MADE; what
+dissolves is lost, not punished. fidelity_ditflow, with --ditflow: as
 the code of that paper computes it, where hidden points count and a track may not match the one of
 its own number. Steps shorter than --still px are rests; tracks that rest throughout are left out
 and counted in the items; `undefined` counts clips of which nothing is left.
@@ -81,27 +80,14 @@ KINDS: dict[str, tuple[Better, str]] = {
     "fidelity": (_MORE, ""),
     "fidelity_back": (_MORE, ""),
     "fidelity_both": (_MORE, ""),
+    "fidelity_place": (_MORE, ""),
     "fidelity_ditflow": (_MORE, ""),
     "dynamic_degree": (None, ""),
     "speed": (None, ""),
     "smoothness": (_MORE, ""),
 }
 COUNTS = ("undefined", "failed")
-PAIRED, ALONE = tuple(KINDS)[:4], tuple(KINDS)[4:]
-NAMES = ("motion.", "truth.", "")  # of what records carry, the first there is
-RATE = 8  # frames a second that the dynamic degree looks at
-
-
-@dataclass(frozen=True)
-class Moving:
-    """One clip: its tracks, where wanted, and its frames, if there are any."""
-
-    id: str
-    tracks: Tracks | None
-    origin: str
-    frames: Tensor | None
-    stride: int
-    digest: str
+PAIRED, ALONE = tuple(KINDS)[:5], tuple(KINDS)[5:]
 
 
 def evaluate_motion(
@@ -128,12 +114,14 @@ def evaluate_motion(
     kept = Kept(console)
     failed: dict[str, str] = {}
     items, inputs = [], []
+    sources: dict[str, Moving] = {}
     wanted = None if made is None else tracks
+    errors = failed if skip_bad else None
     if made is not None:
-        sources = {c.id: c for c in _read(ref, wanted, kept, failed if skip_bad else None, False)}
+        sources = {c.id: c for c in read(ref, wanted, kept, errors, with_frames=False)}
         inputs.append(_input("reference", ref, list(sources.values())))
     judged: list[tuple[str, str]] = []
-    for clip in _read(made or ref, wanted, kept, failed if skip_bad else None, True):
+    for clip in read(made or ref, wanted, kept, errors, with_frames=True):
         judged.append((clip.id, clip.digest))
         try:
             item = _alone(clip, kept)
@@ -146,7 +134,8 @@ def evaluate_motion(
             failed[clip.id] = error.what
             continue
         items.append(item)
-        console.step(len(items), max(len(items), len(sources) if made else 0), "clip")
+        if sources:
+            console.step(len(items), max(len(items), len(sources)), "clip")
     if made is not None:
         _all_there(sources, {id for id, _ in judged}, failed, skip_bad)
     if not items:
@@ -156,16 +145,33 @@ def evaluate_motion(
         kept.warn(f"{len(failed)} of {len(items) + len(failed)} clips failed: no score has them")
     scores = mean_scores(items, KINDS)
     if made is not None:
-        lost = sum(item["fidelity"] is None for item in items)
-        scores["undefined"] = Score(float(lost), better="lower", n=len(items))
-        if lost:
-            kept.warn(f"{lost} of {len(items)} clips have no fidelity: nothing moves, or is seen")
+        scores["undefined"] = Score(float(_doubts(items, kept)), better="lower", n=len(items))
     scores["failed"] = Score(float(len(failed)), better="lower", n=len(items) + len(failed))
     inputs.append(_input("made", made or ref, judged))
     items += [{"id": id, "failed": why} for id, why in failed.items()]
-    return reporting.finish(
-        Report(PAGE.name, settings, inputs, scores, kept.warnings, items), console
-    )
+    report = Report(PAGE.name, settings, inputs, scores, kept.warnings, items)
+    if reporting.html is None:
+        return reporting.finish(report, console)
+    from vidgen.cli.report_media import media_of
+
+    media = media_of(made or ref, ref if made else None, one_ref=len(sources) == 1)
+    return reporting.finish(report, console, media)
+
+
+def _doubts(items: list[dict[str, Any]], kept: Kept) -> int:
+    """How many clips have no fidelity. Warns of them, and of other doubts about their numbers."""
+    lost = sum(item["fidelity"] is None for item in items)
+    if lost:
+        kept.warn(f"{lost} of {len(items)} clips have no fidelity: nothing moves, or is seen")
+    elsewhere = sum(item["fidelity_place"] is None for item in items) - lost
+    if elsewhere > 0:
+        kept.warn(f"{elsewhere} of {len(items)} clips have no fidelity_place: their tracks begin"
+                  " elsewhere than REF's; --tracks pixels follows the same points")  # fmt: skip
+    dissolved = sum(item["followed"][1] < item["followed"][0] / 2 for item in items)
+    if dissolved:
+        kept.warn(f"{dissolved} of {len(items)} clips could be followed less than half as long as"
+                  " REF: their fidelity is of the rest alone")  # fmt: skip
+    return lost
 
 
 def _alone(clip: Moving, kept: Kept) -> dict[str, Any]:
@@ -180,7 +186,11 @@ def _alone(clip: Moving, kept: Kept) -> dict[str, Any]:
         found |= {"dynamic_degree": float(degree.dynamic), "speed": degree.speed}
     if len(clip.frames) > 2:
         found["smoothness"] = smoothness(clip.frames)
-    if len(found) < 4:
+    found["rate"] = clip.rate and clip.rate / clip.stride
+    if clip.rate is None:
+        kept.warn(f"{clip.id}: doesn't say how many frames a second it has, taken as {RATE}:"
+                  " its dynamic_degree and speed are of neighbors")  # fmt: skip
+    if len(found) < 5:
         kept.warn(f"{clip.id}: {len(clip.frames)} frames are too few for all scores")
     return found
 
@@ -189,7 +199,7 @@ def _paired(
     source: Moving, made: Moving, still: float, with_ditflow: bool, kept: Kept
 ) -> dict[str, Any]:
     """How far the one moves as the other does."""
-    from vidgen.metrics.motion import ditflow, fidelity
+    from vidgen.metrics.motion import by_place, ditflow, fidelity
 
     assert source.tracks is not None and made.tracks is not None
     lengths = [t.at.shape[1] for t in (source.tracks, made.tracks)]
@@ -199,7 +209,14 @@ def _paired(
         kept.warn(f"{made.id}: {lengths[0]} frames and {lengths[1]}: the first {min(lengths)}"
                   " are compared")  # fmt: skip
     found = fidelity(source.tracks, made.tracks, still)
-    item: dict[str, Any] = {"tracks": [source.origin, made.origin]}
+    scale = 1.0, 1.0
+    if source.size and made.size:
+        scale = made.size[0] / source.size[0], made.size[1] / source.size[1]
+    item: dict[str, Any] = {
+        "tracks": [source.origin, made.origin],
+        "followed": [t.cut(min(lengths)).followed for t in (source.tracks, made.tracks)],
+        "fidelity_place": by_place(source.tracks, made.tracks, still, scale),
+    }
     item |= {"fidelity": None, "fidelity_back": None, "fidelity_both": None}
     if found is not None:
         item |= {
@@ -234,77 +251,6 @@ def _all_there(
                          why=f"{len(lost)} clips of REF have no counterpart",
                          next="--skip-bad counts them as failed")  # fmt: skip
     failed.update(dict.fromkeys(lost, "no clip of this id was made"))
-
-
-# --- reading --------------------------------------------------------------------------------------
-
-
-def _read(
-    path: str, tracks: str | None, kept: Kept, failed: dict[str, str] | None, with_frames: bool
-) -> Iterator[Moving]:
-    """The clips of an input, one at a time. With `failed`, which gets why, what can't be used is
-    left out."""
-    from vidgen.io.stream import read_stream
-
-    for source in expand([path], kept):
-        try:
-            if content_of(source) == "video":
-                records: Iterator[Record] = (clip.record for clip in clips([source], None, kept))
-            else:
-                records = read_stream(source)
-            for record in records:
-                yield _moving(record, tracks, with_frames)
-        except InputError as error:
-            if failed is None:
-                raise
-            failed[source] = error.what
-
-
-def _moving(record: Record, wanted: str | None, with_frames: bool) -> Moving:
-    import torch
-
-    from vidgen.cli.media import frames_at
-    from vidgen.metrics.tracks import follow, grid_points
-
-    carried = _carried(record) if wanted == "auto" else None
-    frames = None
-    if carried is None or (with_frames and "frames" in record):
-        frames = torch.tensor(frames_at(record, own_rate(record) or RATE)[0])
-    found, origin = carried if carried is not None else (None, "")
-    if wanted is not None and found is None:
-        from vidgen.metrics.motion import Tracks
-
-        assert frames is not None
-        found, origin = Tracks(*follow(frames, grid_points(*frames.shape[1:3]))), "followed"
-    stride = max(1, round((own_rate(record) or RATE) / RATE))
-    return Moving(record.id, found, origin, frames if with_frames else None, stride, record.digest)
-
-
-def rendered(record: Record) -> bool:
-    """Whether what a record says is true is so of its frames: no stage has made them anew since."""
-    return not record.log or record.log[-1].get("tool") == "world"
-
-
-def _carried(record: Record) -> tuple[Tracks, str] | None:
-    """Tracks that came with a record, and their name there. InputError for what is none."""
-    import torch
-
-    from vidgen.metrics.motion import Tracks
-
-    for prefix in NAMES:
-        name, seen = f"{prefix}tracks", f"{prefix}visibility"
-        if name not in record or (prefix == "truth." and not rendered(record)):
-            continue
-        at = record.torch(name).double()
-        known = record.torch(seen) > 0.5 if seen in record else torch.ones(at.shape[:2]) > 0
-        if at.ndim != 3 or at.shape[2] != 2 or known.shape != at.shape[:2]:
-            raise InputError(
-                f"record `{record.id}`: {name} are {list(at.shape)}, visibility"
-                f" {list(known.shape)}, not [N, T, 2] and [N, T]"
-            )
-        finite = at.isfinite().all(dim=2)
-        return Tracks(torch.where(finite[..., None], at, 0.0), known & finite), name
-    return None
 
 
 def _input(role: str, name: str, found: list[Any]) -> dict[str, Any]:

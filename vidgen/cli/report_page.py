@@ -6,7 +6,6 @@ import base64
 import json
 import re
 from collections.abc import Iterator, Mapping
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from vidgen.cli.report_plots import COLORS, curves, drawable, histogram, text
@@ -206,11 +205,14 @@ def text_block(words: str) -> str:
 
 
 def _clips(media: Media) -> str:
-    taken = list(islice(media, MOST_CLIPS + 1))
-    if not taken:
+    figures: list[str] = []
+    more = False
+    for one in media:  # of which only one is in memory at a time
+        if more := len(figures) == MOST_CLIPS:
+            break
+        figures.append(_clip(*one))
+    if not figures:
         return ""
-    more = len(taken) > MOST_CLIPS
-    figures = [_clip(*one) for one in taken[:MOST_CLIPS]]
     words = f"The first {MOST_CLIPS} clips; there are more. " if more else ""
     words += f"At most {MOST_FRAMES} frames of each, evenly spaced, at {FPS} a second."
     return f'<p>{words}</p><div class="clips">{"".join(figures)}</div>'

@@ -1,7 +1,9 @@
 """How things move: whether a clip moves as another does, how much, and how smoothly.
 
 Fidelity compares tracks (Yatim et al. 2024; DiTFlow): each step of a track as a direction, two
-tracks by the mean cosine of their steps, and each made track by its best source track. Published
+tracks by the mean cosine of their steps, and each made track by its best source track. The best of
+many is lenient: where a scene has motion of all ways, as in an orbit, some source track goes along
+with anything. `by_place` takes the source track that begins at the same point instead. Published
 code has three faults, which `ditflow` keeps for comparison and `fidelity` doesn't: an identity
 matrix is subtracted, so that no track may match the source track of its own number; a step of
 length 0 makes everything NaN; and what is hidden counts.
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from einops import rearrange
@@ -23,6 +26,7 @@ from vidgen.metrics.fidelity import LEVELS
 from vidgen.metrics.warping import GRAY, flow, trusted_flow, warp
 
 STILL_PX = 0.1  # a step that is shorter is none
+SAME_PX = 0.5  # that two tracks' first points may be apart and are the same
 FASTEST = 0.05  # share of the pixels whose flow can be trusted, the fastest, whose mean counts
 DYNAMIC = 6 / 256  # of the shorter side from frame to frame, where VBench calls a pair moving
 DYNAMIC_PAIRS = 4 / 16  # of all pairs that have to move
@@ -34,6 +38,12 @@ class Tracks:
 
     at: Tensor
     seen: Tensor
+
+    @property
+    def followed(self) -> float:
+        """The share of steps that were seen."""
+        steps = self.seen[:, 1:] & self.seen[:, :-1]
+        return float(steps.double().mean()) if steps.numel() else 0.0
 
     def cut(self, frames: int) -> Tracks:
         return Tracks(self.at[:, :frames], self.seen[:, :frames])
@@ -94,6 +104,29 @@ def fidelity(source: Tracks, made: Tracks, still_px: float = STILL_PX) -> Fideli
     )  # fmt: skip
 
 
+def by_place(
+    source: Tracks, made: Tracks, still_px: float = STILL_PX, scale: tuple[float, float] = (1, 1)
+) -> float | None:
+    """Mean cosine, −1 … 1, of each made track with the source track that begins at the same point,
+    over the steps that both were seen for, rests as in `fidelity`; points that rest in both are
+    left out. `scale`: width and height of the made picture by those of the source. None where the
+    tracks begin elsewhere, or nothing moves that both were seen for."""
+    frames = min(source.at.shape[1], made.at.shape[1])
+    begin = source.at[:, 0].double() * torch.tensor(scale, dtype=torch.float64)
+    if len(source.at) != len(made.at) or not len(begin):
+        return None
+    if (begin - made.at[:, 0].double()).abs().max() > SAME_PX:
+        return None
+    a, b = (_steps(x.cut(frames), still_px) for x in (source, made))
+    both = a.seen & b.seen
+    cosine = (a.way * b.way).sum(-1) + (both & ~a.moves & ~b.moves)
+    kept = (both & (a.moves | b.moves)).any(1)
+    if not kept.any():
+        return None
+    cosine, both = cosine[kept], both[kept]
+    return float((torch.where(both, cosine, 0.0).sum(1) / both.sum(1)).mean())
+
+
 def _best(cosine: Tensor, both: Tensor, own: Tensor) -> Tensor:
     """Of each row's track the best partner that was seen for half of its steps; rows that have
     none are left out."""
@@ -115,17 +148,31 @@ class _Steps:
 
     @classmethod
     def of(cls, tracks: Tracks, still_px: float) -> _Steps:
-        step = tracks.at.double().diff(dim=1)
-        seen = tracks.seen[:, 1:] & tracks.seen[:, :-1]
-        step = torch.where(seen[..., None], step, 0.0)
-        length = step.norm(dim=-1)
-        moves = seen & (length > max(still_px, 1e-9))
-        way = torch.where(moves[..., None], step / length.clamp(min=1e-9)[..., None], 0.0)
-        kept, known = moves.any(1), seen.any(1)
+        all = _steps(tracks, still_px)
+        kept, known = all.moves.any(1), all.seen.any(1)
         return cls(
-            way[kept], seen[kept].double(), (seen & ~moves)[kept].double(),
+            all.way[kept], all.seen[kept].double(), (all.seen & ~all.moves)[kept].double(),
             int((known & ~kept).sum()), int((~known).sum()),
         )  # fmt: skip
+
+
+class _AllSteps(NamedTuple):
+    """Of all tracks: unit steps `n s 2`, 0 where at rest or not seen; bool `n s`, which were seen,
+    and which of these move."""
+
+    way: Tensor
+    seen: Tensor
+    moves: Tensor
+
+
+def _steps(tracks: Tracks, still_px: float) -> _AllSteps:
+    step = tracks.at.double().diff(dim=1)
+    seen = tracks.seen[:, 1:] & tracks.seen[:, :-1]
+    step = torch.where(seen[..., None], step, 0.0)
+    length = step.norm(dim=-1)
+    moves = seen & (length > max(still_px, 1e-9))
+    way = torch.where(moves[..., None], step / length.clamp(min=1e-9)[..., None], 0.0)
+    return _AllSteps(way, seen, moves)
 
 
 def ditflow(source: Tracks, made: Tracks) -> float | None:
