@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from statistics import NormalDist
 from typing import Annotated, Any, Literal
 
 from vidgen.cli.options import option
@@ -11,7 +13,9 @@ from vidgen.metrics.report import Score
 Better = Literal["lower", "higher"] | None
 
 RESAMPLES, SEED, FEWEST = 2000, 0, 5
-INTERVAL = {"interval": f"bootstrap of clips, {RESAMPLES} resamples, seed {SEED}"}
+INTERVAL = {
+    "interval": f"bootstrap of clips, {RESAMPLES} resamples, seed {SEED}, widened for few clips"
+}
 
 SkipBad = Annotated[
     bool,
@@ -21,15 +25,20 @@ SkipBad = Annotated[
 
 
 def mean_score(values: Sequence[float], better: Better = None, unit: str = "") -> Score:
-    """The mean over clips. Its interval is a bootstrap of the clips; of fewer than five there is
-    none, and none where a value is infinite."""
+    """The mean over clips. Its interval is a bootstrap of the clips, of ends farther out than 2.5 %
+    where they are few, as Student's are (Hesterberg 2015, expanded percentiles): plain ones of five
+    clips would hold the truth in 84 % of all cases. Of fewer than five there is none, and none
+    where a value is infinite."""
     import numpy as np
+
+    from vidgen.metrics.paired import student
 
     x = np.asarray(values, dtype=np.float64)
     if len(x) < FEWEST or not np.isfinite(x).all():
         return Score(float(x.mean()), better=better, unit=unit, n=len(x))
     drawn = np.random.default_rng(SEED).integers(0, len(x), (RESAMPLES, len(x)))
-    low, high = np.percentile(x[drawn].mean(axis=1), (2.5, 97.5))
+    out = 100 * NormalDist().cdf(-math.sqrt(len(x) / (len(x) - 1)) * student(len(x) - 1))
+    low, high = np.percentile(x[drawn].mean(axis=1), (out, 100 - out))
     return Score(float(x.mean()), float(low), float(high), better, unit, len(x))
 
 

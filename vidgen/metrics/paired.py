@@ -25,7 +25,7 @@ def mean_interval(differences: Sequence[float]) -> tuple[float, float] | None:
 
 
 def student(freedom: int) -> float:
-    """What a t of 5 and more degrees of freedom is beyond, either way, in 5 % of all cases: the
+    """What a t of 4 and more degrees of freedom is beyond, either way, in 5 % of all cases: the
     expansion around the normal's (Abramowitz & Stegun 26.7.5), to 0.001."""
     z = Z
     return z + sum(
