@@ -27,20 +27,19 @@ def ms_ssim(made: Tensor, true: Tensor) -> Tensor:
         raise ValueError(
             f"frames of {made.shape[2]} × {made.shape[3]}, sides are {SMALLEST} or more"
         )
-    x, y = (rearrange(v.double(), "b t h w c -> (b t c) 1 h w") for v in (made, true))
+    x, y = (rearrange(v.double(), "b t h w c -> (b t c) h w") for v in (made, true))
     product = torch.ones(len(x), dtype=x.dtype, device=x.device)
     for scale, weight in enumerate(WEIGHTS):
         if scale:
             x, y = _halved(x), _halved(y)
-        luminance, structure = similarity(x, y)
-        last = scale == len(WEIGHTS) - 1
-        mean = (luminance * structure if last else structure).mean(dim=(1, 2, 3))
+        whole, structure = similarity(x, y)
+        mean = whole if scale == len(WEIGHTS) - 1 else structure
         product = product * mean.clamp(min=0) ** weight
     b, t = made.shape[:2]
     return rearrange(product, "(b t c) -> b t c", b=b, t=t).mean(dim=-1)
 
 
 def _halved(x: Tensor) -> Tensor:
-    """`n 1 h w` → half as high and wide, rounded up."""
-    odd_h, odd_w = x.shape[2] % 2, x.shape[3] % 2
+    """`n h w` → half as high and wide, rounded up."""
+    odd_h, odd_w = x.shape[1] % 2, x.shape[2] % 2
     return F.avg_pool2d(F.pad(x, (0, odd_w, 0, odd_h), mode="replicate"), 2)
