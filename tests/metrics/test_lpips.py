@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from vidgen.errors import InputError
+from vidgen.io.video import iter_frames
 from vidgen.io.weights import load_safetensors
 from vidgen.metrics.lpips import HEADS, load_lpips
 from vidgen.nn.lpips_backbones import BACKBONES, name_of
@@ -79,10 +80,22 @@ def clips(size: int = 34) -> tuple[torch.Tensor, torch.Tensor]:
     return a.to(torch.uint8), ((3 * a + b) // 4).to(torch.uint8)
 
 
+def real(name: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two frames of a video with some noise, and without."""
+    path = Path(__file__).parent.parent / "data" / name
+    frames = [
+        torch.from_numpy(f.rgb[:96, :128].copy()) for f in iter_frames(str(path), num_frames=2)
+    ]
+    true = torch.stack(frames)[None]
+    noise = 25 * torch.randn(true.shape, generator=torch.Generator().manual_seed(3))
+    return (true + noise).clamp(0, 255).to(torch.uint8), true
+
+
 @pytest.mark.parametrize("name", BACKBONES)
-def test_lpips_is_what_the_paper_says(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("video", [None, "circle.gif", "h265_video.mp4", "pigs_in_a_polka.gif"])
+def test_lpips_is_what_the_paper_says(name: str, video: str | None, tmp_path: Path) -> None:
     path, state = weights(name, tmp_path)
-    made, true = clips()
+    made, true = clips() if video is None else real(video)
     heads = load_safetensors(HEADS / f"{name}.safetensors")
     scaled = []
     for clip in (made, true):
@@ -104,6 +117,14 @@ def test_lpips_is_what_the_paper_says(name: str, tmp_path: Path) -> None:
     torch.testing.assert_close(found[0].double(), expected, rtol=1e-4, atol=1e-6)
     assert float(expected.min()) > 1e-3
     assert float(net(true, true).abs().max()) == 0
+
+
+def test_convolutions_keep_all_digits_on_a_gpu(tmp_path: Path) -> None:
+    """cuDNN's default, TF32, has ten bits."""
+    net, seen = load_lpips(weights("squeeze", tmp_path)[0]), []
+    net.backbone.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.allow_tf32))
+    net(*clips())
+    assert seen == [False, False]
 
 
 @pytest.mark.parametrize("name", BACKBONES)

@@ -56,7 +56,8 @@ class Lpips(nn.Module):
                 f"frames of {made.shape[2]} × {made.shape[3]}, sides are {self.smallest} or more"
             )
         device = self.shift.device
-        a, b = (self._seen(v.to(device)) for v in (made, true))
+        with torch.backends.cudnn.flags(allow_tf32=False):  # it would leave three digits
+            a, b = (self._seen(v.to(device)) for v in (made, true))
         total = torch.zeros(made.shape[0] * made.shape[1], device=device)
         for x, y, head in zip(a, b, self.heads, strict=True):
             apart = (x - y).square() * head.to(device)
