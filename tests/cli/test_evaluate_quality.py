@@ -7,6 +7,7 @@ import os
 import stat
 from pathlib import Path
 from threading import Thread
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -48,14 +49,15 @@ def report(ran) -> dict:
     return found
 
 
-def test_a_real_video_against_scikit_image(vidgen) -> None:
+@pytest.mark.parametrize("name", ["h265_video.mp4", "pigs_in_a_polka.gif", "nasa_13013.mp4"])
+def test_real_videos_against_scikit_image(vidgen, name) -> None:
     metrics = pytest.importorskip("skimage.metrics")
-    path = str(DATA / "h265_video.mp4")
+    path = str(DATA / name)
     true = np.stack([frame.rgb for frame in iter_frames(path, num_frames=4)])
     noise = np.random.default_rng(0).normal(0, 9, true.shape)
     made = (true + noise).clip(0, 255).astype(np.uint8)
     found = report(
-        vidgen("evaluate-quality", path, stream("m.vgs", {"h265_video": made}), "--shortest",
+        vidgen("evaluate-quality", path, stream("m.vgs", {Path(name).stem: made}), "--shortest",
                "--metrics", "psnr,ssim", "--json")
     )  # fmt: skip
     words = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
@@ -302,3 +304,58 @@ def test_mistakes(vidgen, words, code, said) -> None:
     ran = vidgen("evaluate-quality", *words)
     assert ran.code == code
     assert said in ran.err
+
+
+def test_equal_frames_and_clips_do_not_hide_the_others(vidgen) -> None:
+    """An infinite mean would pass any --min, whatever the rest looks like."""
+    true = {id: clip(0) for id in "ab"}
+    made = {"a": clip(0), "b": clip(0).copy()}
+    made["b"][1:] += 1
+    stream("r.vgs", true)
+    stream("m.vgs", made)
+    words = ("evaluate-quality", "r.vgs", "m.vgs", "--metrics", "psnr")
+    found = report(vidgen(*words, "--json"))
+    assert found["scores"]["psnr"]["value"] == pytest.approx(48.1308, abs=1e-4)
+    assert found["scores"]["psnr"]["n"] == 1
+    assert "2 of 2 clips have frames, 4 in all, that equal" in found["warnings"][0]
+    assert vidgen(*words, "--min", "psnr=60").code == 4
+
+
+class FewClasses:
+    """In the place of C3D: the mean color says the class."""
+
+    min_frames = 16
+    settings: ClassVar = {"extractor": "c3d", "weights_sha256": "0"}
+
+    def __call__(self, clips):
+        assert clips.shape[1] == 16
+        return clips.float().mean(dim=(1, 2, 3))
+
+
+def test_inception_score(vidgen, monkeypatch) -> None:
+    monkeypatch.setattr("vidgen.metrics.extractors.make", lambda name, **_: FewClasses())
+    Path("c3d.pt").touch()
+    flat = {}
+    for i in range(30):  # red, green, blue by turns, and what C3D must not see
+        flat[f"c{i}"] = np.zeros((18, 4, 4, 3), np.uint8)
+        flat[f"c{i}"][:16, ..., i % 3] = 255
+        flat[f"c{i}"][16:] = 99
+    stream("m.vgs", flat)
+    words = ("evaluate-quality", "m.vgs", "--metrics", "is")
+    ran = vidgen(*words)
+    assert ran.code == 2 and "is needs --weights" in ran.err and "c3d_ucf101.pt" in ran.err
+    found = report(vidgen(*words, "--weights", "c3d.pt", "--json"))
+    order = np.random.RandomState(42).permutation(30) % 3
+    shares = [np.bincount(part, minlength=3) / 3 for part in order.reshape(10, 3)]
+    scores = [np.exp(-sum(p * np.log(p) for p in part if p)) for part in shares]
+    assert found["scores"]["is"]["value"] == pytest.approx(np.mean(scores))
+    assert found["details"]["is_std"] == pytest.approx(np.std(scores))
+    assert found["scores"]["is"]["n"] == 30
+    assert found["settings"]["is"] | FewClasses.settings == found["settings"]["is"]
+    assert "papers take 2048" in found["warnings"][0]
+    stream("few.vgs", {"a": flat["c0"]})
+    ran = vidgen("evaluate-quality", "few.vgs", "--metrics", "is", "--weights", "c3d.pt")
+    assert ran.code == 3 and "is: of 1 clips" in ran.err
+    stream("short.vgs", {"a": flat["c0"][:15]})
+    ran = vidgen("evaluate-quality", "short.vgs", "--metrics", "is", "--weights", "c3d.pt")
+    assert ran.code == 3 and "it has 15 frames, of the 16" in ran.err

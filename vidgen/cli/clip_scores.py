@@ -45,10 +45,12 @@ def mean_score(values: Sequence[float], better: Better = None, unit: str = "") -
 def mean_scores(
     items: Sequence[Mapping[str, Any]], kinds: Mapping[str, tuple[Better, str]]
 ) -> dict[str, Score]:
-    """A score for each name that any item has a number for; `kinds`: what is better, and unit."""
+    """A score for each name that any item has a number for; `kinds`: what is better, and unit.
+    What is infinite is left out unless all is: one such clip would hide all others."""
     found = {}
     for name, (better, unit) in kinds.items():
         values = [item[name] for item in items if item.get(name) is not None]
         if values:
-            found[name] = mean_score(values, better, unit)
+            finite = [value for value in values if math.isfinite(value)]
+            found[name] = mean_score(finite or values, better, unit)
     return found

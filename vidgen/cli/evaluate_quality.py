@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from vidgen.cli.clip_scores import INTERVAL, SkipBad, mean_scores
 from vidgen.cli.console import Console
 from vidgen.cli.eval_clips import Clip, Kept, clips
+from vidgen.cli.evaluate_quality_inception import Inception, enough
 from vidgen.cli.evaluate_quality_measure import ALONE, DEFAULT, WITH_REF, Measure
 from vidgen.cli.evaluate_quality_pairs import How, Side, chosen, pairs
 from vidgen.cli.options import Device, Given, argument, option
@@ -48,17 +49,21 @@ names of their own.""",
     ],
     notes={
         "METRICS": """\
-psnr: dB, the mean over frames (ffmpeg pools squares first and prints less); infinite for equal
-frames. ssim: Wang 2004, Gaussian window of 11 pixels, RGB; scikit-image's defaults are others.
-ms-ssim: five scales, sides of 161 pixels or more. flicker: levels of 0 to 255 that pixels change
-over time where REF stands still. error-change: levels by which the error changes from a frame to
-the next. lpips: v0.1; its backbone is torchvision's weights of AlexNet, VGG16 or SqueezeNet 1.1,
-which don't come with vidgen. vmaf: by an `ffmpeg` that has libvmaf. warping: mean square, of levels
-0 to 1, of what is left between neighbors after REF's own motion; the optical flow is classical
-(combined local-global) and not RAFT, so it compares with other numbers of vidgen only; slow.
+psnr: dB, the mean over frames (ffmpeg pools squares first and prints less) that are not equal;
+infinite if all are. ssim: Wang 2004, Gaussian window of 11 pixels, RGB; scikit-image's defaults are
+others. ms-ssim: five scales, sides of 161 pixels or more. flicker: the standard deviation over
+time, in levels of 0 to 255, of pixels that stand still in REF. error-change: levels by which the
+error changes from a frame to the next. lpips: v0.1; its backbone is torchvision's weights of
+AlexNet, VGG16 or SqueezeNet 1.1, which don't come with vidgen. vmaf: by an `ffmpeg` that has
+libvmaf. warping: mean square, of levels 0 to 1, of what is left between neighbors after REF's own
+motion; the optical flow is classical (combined local-global) and not RAFT, so it compares with
+other numbers of vidgen only; slow.
 
 Of MADE alone: temporal-flickering, as in VBench but without its filter for static clips, so that
-motion counts, too; self-warping, as warping, by the clip's own motion.
+motion counts, too; self-warping, as warping, by the clip's own motion; is: the Inception score of
+all clips together, by a C3D tuned on UCF-101, which --weights names: their first 16 frames,
+shuffled by seed 42, the mean over 10 parts, as StyleGAN-V has it. It grows with the number of
+clips.
 
 The default is psnr, ssim, ms-ssim, flicker and error-change; of MADE alone temporal-flickering.""",
     },
@@ -72,12 +77,18 @@ Made = Annotated[str | None, argument("MADE", "the clips to compare with them")]
 Metrics = Annotated[
     str | None,
     option("--metrics", metavar="LIST", default="those without extra files",
-           help="of psnr, ssim, ms-ssim, flicker, error-change, warping, lpips, vmaf"),
+           help="of psnr, ssim, ms-ssim, flicker, error-change, warping, lpips, vmaf; of"
+           " MADE alone temporal-flickering, self-warping, is"),
 ]  # fmt: skip
 Weights = Annotated[
     str | None,
     option("--lpips-backbone", metavar="FILE", default="none",
            help="torchvision's weights of AlexNet, VGG16 or SqueezeNet 1.1, for lpips"),
+]  # fmt: skip
+C3DWeights = Annotated[
+    str | None,
+    option("--weights", metavar="FILE", default="none",
+           help="a C3D tuned on UCF-101, for is: c3d_ucf101.pt or conv3d_deepnetA_ucf.npz"),
 ]  # fmt: skip
 Pair = Annotated[
     How,
@@ -103,6 +114,7 @@ def evaluate_quality(
     made: Made = None,
     metrics: Metrics = None,
     lpips_backbone: Weights = None,
+    weights: C3DWeights = None,
     pair: Pair = "auto",
     resize: Resize = False,
     shortest: Shortest = False,
@@ -122,6 +134,17 @@ def evaluate_quality(
         )
     elif not Path(lpips_backbone).is_file():
         raise UsageError(f"--lpips-backbone {lpips_backbone}: no such file")
+    if "is" not in names:
+        given.refuse("weights", why="is (the Inception score) is not among --metrics")
+    elif weights is None:
+        raise UsageError(
+            "is needs --weights",
+            why="the Inception score's C3D, tuned on UCF-101 and not on Sports-1M, does not come"
+            " with vidgen: usually c3d_ucf101.pt or conv3d_deepnetA_ucf.npz, about 310 MB",
+            next="--weights FILE",
+        )
+    elif not Path(weights).is_file():
+        raise UsageError(f"--weights {weights}: no such file")
     if ref == made == "-":
         raise UsageError("standard input (`-`) can be REF or MADE, not both")
     reporting.check(names, tool=PAGE.name)
@@ -131,7 +154,9 @@ def evaluate_quality(
     if second is not None:
         pair = chosen(pair, first, second, skip_bad=skip_bad)
 
-    measure = prepared(names, metrics is not None, lpips_backbone, device)
+    if "is" in names and first.videos and not skip_bad:
+        enough(len(first.sources))
+    measure = prepared(names, metrics is not None, lpips_backbone, weights, device)
     settings: dict[str, Any] = {**_settings(measure), **INTERVAL}
     if second is not None:
         settings |= {"pair": pair, "resize": resize and "bicubic", "shortest": shortest}
@@ -173,7 +198,9 @@ def parse_metrics(text: str | None, *, with_ref: bool) -> tuple[str, ...]:
     return names
 
 
-def prepared(names: Sequence[str], asked: bool, backbone: str | None, device: str) -> Measure:
+def prepared(
+    names: Sequence[str], asked: bool, backbone: str | None, c3d: str | None, device: str
+) -> Measure:
     """The metrics, their networks loaded. Doubles, which pixels are counted in, some devices don't
     have: there the processor does it."""
     from vidgen.stages.base import Compute
@@ -193,6 +220,8 @@ def prepared(names: Sequence[str], asked: bool, backbone: str | None, device: st
         from vidgen.metrics.lpips import load_lpips
 
         measure.lpips = load_lpips(backbone).to(place)
+    if c3d is not None:
+        measure.inception = Inception(c3d, place)
     return measure
 
 
@@ -202,6 +231,8 @@ def _settings(measure: Measure) -> dict[str, Any]:
     if measure.lpips is not None:
         lpips = measure.lpips
         found["lpips"] = {"version": "0.1", "net": lpips.name, "weights_sha256": lpips.sha256}
+    if measure.inception is not None:
+        found["is"] = measure.inception.settings
     if measure.vmaf is not None:
         found["vmaf"] = {"ffmpeg": measure.vmaf.version, "model": "its default"}
     if {"warping", "self-warping"} & {*measure.metrics}:
@@ -293,4 +324,6 @@ class Found:
                            "sha256": whole, "left_out": len(side.bad)})  # fmt: skip
         scores = mean_scores(self.items, {**WITH_REF, **ALONE})
         details: dict[str, Any] = {"left_out": {s.role: s.bad for s in sides}} if bad else {}
+        if measure.inception is not None:
+            scores["is"], details["is_std"] = measure.inception.score()
         return Report(PAGE.name, settings, inputs, scores, kept.warnings, self.items, details)

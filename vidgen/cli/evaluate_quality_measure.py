@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from vidgen.cli.evaluate_quality_inception import Inception
     from vidgen.metrics.lpips import Lpips
     from vidgen.metrics.vmaf import Vmaf
 
@@ -32,12 +33,13 @@ WITH_REF: dict[str, tuple[Better, str]] = {
 ALONE: dict[str, tuple[Better, str]] = {
     "temporal-flickering": ("higher", ""),
     "self-warping": ("lower", ""),
+    "is": ("higher", ""),
 }
 DEFAULT = {
     True: ("psnr", "ssim", "ms-ssim", "flicker", "error-change"),
     False: ("temporal-flickering",),
 }
-NEEDS_TWO = ("flicker", "error-change", "warping", *ALONE)  # frames
+NEEDS_TWO = ("flicker", "error-change", "warping", "temporal-flickering", "self-warping")  # frames
 PIECE = 2**20  # pixels that are looked at together
 
 
@@ -49,7 +51,7 @@ class Measure:
     asked    whether they were asked for by name: then one that a clip can't have is an error
     pixels   where to compute what is no network
     missing  (metric, why) → how many clips go without
-    exact    clips with frames that equal the reference's, whose psnr is infinite
+    exact    frames that equal the reference's, whose psnr is infinite, of each clip that has any
     """
 
     metrics: Sequence[str]
@@ -58,7 +60,8 @@ class Measure:
     lpips: Lpips | None = None
     vmaf: Vmaf | None = None
     missing: Counter[tuple[str, str]] = field(default_factory=Counter)
-    exact: int = 0
+    inception: Inception | None = None
+    exact: list[int] = field(default_factory=list)
 
     def __call__(self, name: str, made: Any, true: Any = None) -> dict[str, float | None]:
         """Every metric of a clip; None where it has none. InputError where that was asked for."""
@@ -66,15 +69,17 @@ class Measure:
 
         clips = [torch.from_numpy(x)[None].to(self.pixels) for x in (made, true) if x is not None]
         found: dict[str, float | None] = {}
-        for metric in self.metrics:
-            why = self._impossible(metric, clips[0].shape)
+        reasons = {metric: self._impossible(metric, clips[0].shape) for metric in self.metrics}
+        for metric, why in reasons.items():
             if why and self.asked:
                 raise InputError(f"clip `{name}` has no {metric}: {why}")
+        for metric, why in reasons.items():
+            if metric == "is" and self.inception is not None:
+                self.inception.add(clips[0])
+                continue
             value = math.nan if why else self._measured(metric, *clips)
             if math.isnan(value):
                 self.missing[metric, why or _NOTHING[metric]] += 1
-            if metric == "psnr" and math.isinf(value):
-                self.exact += 1
             found[metric] = None if math.isnan(value) else value
         return found
 
@@ -82,8 +87,11 @@ class Measure:
         for (metric, why), n in self.missing.items():
             yield f"{n} of {count} clips have no {metric}: {why}"
         if self.exact:
-            yield (f"{self.exact} of {count} clips have frames that equal the reference's:"
-                   " their psnr is infinite")  # fmt: skip
+            yield (f"{len(self.exact)} of {count} clips have frames, {sum(self.exact)} in all, that"
+                   " equal the reference's: psnr is infinite there, and its mean that of the"
+                   " others")  # fmt: skip
+        if self.inception is not None and (few := self.inception.warning()):
+            yield few
 
     def _impossible(self, metric: str, shape: Sequence[int]) -> str | None:
         """Why a clip of that shape `1 t h w 3` can't have a metric."""
@@ -95,6 +103,8 @@ class Measure:
         smallest = {"ssim": fidelity.WINDOW, "ms-ssim": ms_ssim.SMALLEST}.get(metric, 1)
         if metric == "lpips" and self.lpips is not None:
             smallest = self.lpips.smallest
+        if metric == "is" and self.inception is not None and t < self.inception.frames:
+            return f"it has {t} frames, of the {self.inception.frames} that C3D takes"
         if min(h, w) < smallest:
             return f"frames are {w}x{h}, its sides are {smallest} or more"
         return None
@@ -107,8 +117,10 @@ class Measure:
                 return float(warping.warping(made, made))
             return _by_pairs(flickering.temporal_flickering, made)
         match metric:
-            case "psnr" | "ssim":
-                return _by_frames(getattr(fidelity, metric), made, true)
+            case "psnr":
+                return self._psnr(made, true)
+            case "ssim":
+                return _by_frames(fidelity.ssim, made, true)
             case "ms-ssim":
                 return _by_frames(ms_ssim.ms_ssim, made, true)
             case "lpips":
@@ -122,6 +134,18 @@ class Measure:
                 return float(warping.warping(made, true))
         assert self.vmaf is not None
         return self.vmaf(made, true)
+
+    def _psnr(self, made: Tensor, true: Tensor) -> float:
+        """The mean over frames that differ; infinite where none does."""
+        from vidgen.metrics import fidelity
+
+        frames = [
+            float(x) for at in _pieces(made, 0) for x in fidelity.psnr(made[:, at], true[:, at])[0]
+        ]
+        finite = [x for x in frames if math.isfinite(x)]
+        if len(finite) < len(frames):
+            self.exact.append(len(frames) - len(finite))
+        return math.fsum(finite) / len(finite) if finite else math.inf
 
 
 _NOTHING = {
