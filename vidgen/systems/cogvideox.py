@@ -16,12 +16,15 @@ reads their networks' JSON, `vidgen.nn.cogvideox_keys` knows their names.
 Published, and followed: all of the above; 50 steps; DDIM, and SDE-DPM-Solver++(2M), which is
 `dpmpp_2m` with eta = 1; text of 226 tokens (1.5: 224), padded, without a mask; frames to make:
 8n + 1 (1.5: 16n + 1). 1.5 has two latents in a patch, so an odd number of them gets one more in
-front, which is cut off in the end. In image-to-video the picture's latents are given in the first
-frame beside z, zeros in the others; in 1.5 that first frame is the one cut off, as released.
+front, in training a copy of the first, which is cut off in the end. In image-to-video the picture's
+latents are given beside the first frame of z, that of 1.5 being the copy, and zeros beside the
+others.
 
 Released schedulers step to t − ⌊1000/n⌋ although the next t is rounded otherwise: for numbers of
 steps that don't divide 1000, and spacings but "trailing", they land a timestep beside the next
 level, and ours on it. Where n divides 1000 the two are the same.
+
+Ours: z stays float32 from step to step, which released pipelines round to the network's dtype.
 """
 
 from __future__ import annotations
