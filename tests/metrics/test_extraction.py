@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 from typing import ClassVar
 
@@ -101,3 +102,13 @@ def test_no_more_is_read_than_is_needed_soon() -> None:
         next(items)
     items.close()
     assert len(read) <= 10 + AHEAD + 2  # those in the queue, one in hand, one being put
+
+
+def test_memory_does_not_grow_with_the_clips() -> None:
+    """The pixels of these, as floats, take 2 GB."""
+    frames = np.zeros((16, 96, 96, 3), np.uint8)
+    peaks = []
+    for n in (40, 1200):
+        run(((str(i), frames) for i in range(n)), 8)
+        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    assert peaks[1] - peaks[0] < 200

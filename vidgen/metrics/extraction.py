@@ -47,15 +47,18 @@ def extract(
     """
     ids: list[str] = []
     digests: list[str] = []
-    features: list[Tensor] = []
+    # One buffer that grows: small tensors that stay between large ones that go would keep the
+    # allocator from using the large ones' places again, and memory would grow with the clips.
+    features = bytearray()
     with closing(ahead(batches(clips, batch_size), AHEAD)) as read:
         for names, hashes, pixels in read:
-            features.append(extractor(pixels).detach().float().cpu())
+            features += extractor(pixels).detach().float().cpu().numpy().tobytes()
             ids += names
             digests += hashes
             on_batch(len(ids))
+    rows = torch.frombuffer(features, dtype=torch.float32).reshape(len(ids), -1)
     return FeatureSet(
-        torch.cat(features), tuple(ids), tuple(digests), extractor.settings, sampling, name
+        rows, tuple(ids), tuple(digests), extractor.settings, sampling, name
     )
 
 
