@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 
-from benchmarks import commands, stream, training, video
+from benchmarks import commands, evaluate_fvd, stream, training, video
 from benchmarks.common import Row, machine
 
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
@@ -22,6 +22,8 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "cascade": video.cascade,
     "decoding": video.decoding_memory,
     "interpolating": video.interpolating,
+    "features": evaluate_fvd.extracting,
+    "distances": evaluate_fvd.distances,
 }
 
 
