@@ -51,6 +51,6 @@ def mean_scores(
     for name, (better, unit) in kinds.items():
         values = [item[name] for item in items if item.get(name) is not None]
         if values:
-            finite = [value for value in values if math.isfinite(value)]
+            finite = [value for value in values if not math.isinf(value)]
             found[name] = mean_score(finite or values, better, unit)
     return found
