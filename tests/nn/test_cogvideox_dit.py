@@ -14,6 +14,7 @@ CASES = [
     ("2b", (2, 6, 10)),
     ("5b", SAMPLE),
     ("5b", (2, 10, 6)),  # taller than what was trained on
+    ("5b", (2, 4, 12)),  # wider
     ("5b", (1, 2, 12)),  # one frame, one row of patches
     ("5b-i2v", SAMPLE),
     ("5b-i2v", (2, 8, 12)),  # no table for this number of frames: sinusoids
