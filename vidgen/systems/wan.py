@@ -1,0 +1,329 @@
+"""Wan 2.1 and 2.2 (Wan team 2025, arXiv 2503.20314) as released in diffusers' folders.
+
+A causal autoencoder (`vidgen.nn.causal_vae`), a transformer with cross-attention to UMT5-XXL's
+tokens (`vidgen.nn.wan_dit`) and a rectified flow. `vidgen.nn.wan_config` reads the configs of both
+networks, `vidgen.nn.wan_keys` knows the names of their tensors.
+
+| symbol | here | meaning |
+|---|---|---|
+| z | `z` `b c t h w` | noisy latents, of four frames (the first: of one); (1 − σ)·x0 + σ·eps |
+| σ | `level.sigma` | s·u/(1 + (s − 1)·u), u evenly from 1 to 1/1000 and then 0, at most 1 − 1e-6 |
+| s | `Settings.shift` | shift, `flow_shift` in the folder |
+| t | `level.t` | 1000·σ, cut to a whole number as the released UniPC does |
+| v | network output | eps − x0, so x0 = z − σ·v |
+| w | `guided` | guidance scale; 2.2-A14B has one for each expert |
+| boundary | `Settings.boundary` | the first network works where t ≥ 1000·boundary, or the second |
+
+Published, and followed: all of the table. Text is 512 tokens, and those behind the prompt's end are
+*zeros that are attended to*, no mask (`padded`). UniPC of order 2. Image to video gives a network
+20 further channels, `given_frames`: which frames are known, and the latents of the clip with the
+others gray; 2.1 adds CLIP's tokens of the picture (the last layer but one of ViT-H). TI2V-5B has
+the first frame's latents in place of the noisy ones instead, at t = 0, the others at t (`called`).
+
+What a folder doesn't say, and `PRESETS` has from the authors' own scripts: steps, guidance, and a
+shift, which for some is another than the folder's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from vidgen.diffusion.cond import Cond
+from vidgen.diffusion.guidance import contrast
+from vidgen.diffusion.level import Level, Levels
+from vidgen.diffusion.prediction import Denoiser, Flow, Network, denoiser
+from vidgen.diffusion.schedules import flow_levels, linear_flow
+from vidgen.diffusion.solvers import Solver, euler, unipc
+from vidgen.errors import InputError, UsageError
+from vidgen.io import weights
+from vidgen.nn.causal_vae import CausalVAE, CausalVAEConfig
+from vidgen.nn.keys import differences, shapes
+from vidgen.nn.wan_config import (
+    VAE_2_1,
+    VAE_2_2,
+    Schema,
+    refused,
+    transformer_config,
+    vae_config,
+)
+from vidgen.nn.wan_dit import WanConfig, WanDiT, kept
+from vidgen.nn.wan_keys import TRANSFORMER, autoencoder, released
+from vidgen.systems.base import SCHEDULER, Geometry, ModelFolder
+from vidgen.systems.load import first_line
+
+Module = TypeVar("Module", bound=nn.Module)
+
+TEXT_TOKENS = 512
+TIMESTEPS = 1000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a folder's model is sampled (`model_index.json`, `scheduler/scheduler_config.json`)."""
+
+    shift: float
+    solver: str = "unipc"  # or euler
+    order: int = 2  # of unipc
+    boundary: float | None = None  # share of the timesteps; None: one network
+    still_first: bool = False  # a known first frame is at t = 0 (`expand_timesteps`)
+
+
+class Preset(NamedTuple):
+    """A release: its networks, what its folder says of sampling, and what the authors' scripts say
+    besides. `guidance` has two scales where there are two networks: high noise, low noise."""
+
+    transformer: WanConfig
+    vae: CausalVAEConfig
+    settings: Settings
+    made: Geometry
+    num_inference_steps: int
+    shift: float
+    guidance: tuple[float, ...]
+
+
+_1_3B = WanConfig()
+_14B = WanConfig(depth=40, heads=40, mlp_dim=13824)
+_14B_CLIP = replace(_14B, in_channels=36, image_dim=1280)
+_5B = WanConfig(in_channels=48, out_channels=48, heads=24, mlp_dim=14336)
+_480P, _720P = Geometry(81, 480, 832, 16.0), Geometry(81, 720, 1280, 16.0)
+_704P = Geometry(121, 704, 1280, 24.0)
+_ONE, _T2V = Settings(3.0), Settings(3.0, boundary=0.875)
+_I2V, _TI2V = Settings(3.0, boundary=0.9), Settings(5.0, still_first=True)
+
+PRESETS = {
+    "t2v-1.3b": Preset(_1_3B, VAE_2_1, _ONE, _480P, 50, 8.0, (6.0,)),
+    "t2v-14b": Preset(_14B, VAE_2_1, _ONE, _720P, 50, 5.0, (5.0,)),
+    "i2v-14b-480p": Preset(_14B_CLIP, VAE_2_1, _ONE, _480P, 40, 3.0, (5.0,)),
+    "i2v-14b-720p": Preset(_14B_CLIP, VAE_2_1, _ONE, _720P, 40, 5.0, (5.0,)),
+    "2.2-t2v-a14b": Preset(_14B, VAE_2_1, _T2V, _720P, 40, 12.0, (4.0, 3.0)),
+    "2.2-i2v-a14b": Preset(
+        replace(_14B, in_channels=36), VAE_2_1, _I2V, _720P, 40, 5.0, (3.5, 3.5)
+    ),
+    "2.2-ti2v-5b": Preset(_5B, VAE_2_2, _TI2V, _704P, 50, 5.0, (5.0,)),
+}
+
+
+# --- the scheduler of released folders ------------------------------------------------------------
+
+# fmt: off
+_SIGMAS = {f"use_{kind}_sigmas": False for kind in ("karras", "exponential", "beta")}
+_UNIPC = Schema(
+    "UniPCMultistepScheduler",
+    {"flow_shift": 1.0, "solver_order": 2, "prediction_type": "epsilon", "use_flow_sigmas": False},
+    {"num_train_timesteps": TIMESTEPS, "solver_type": "bh2", "predict_x0": True,
+     "thresholding": False, "lower_order_final": True, "disable_corrector": [], "solver_p": None,
+     "final_sigmas_type": "zero", "use_dynamic_shifting": False, "shift_terminal": None,
+     "sigma_min": None, "sigma_max": None, **_SIGMAS},
+    {"beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr",
+     "timestep_spacing", "steps_offset", "dynamic_thresholding_ratio", "sample_max_value",
+     "time_shift_type"},  # of betas, and of what is off
+)
+_EULER = Schema(
+    "FlowMatchEulerDiscreteScheduler",
+    {"shift": 1.0},
+    {"num_train_timesteps": TIMESTEPS, "use_dynamic_shifting": False, "shift_terminal": None,
+     "invert_sigmas": False, "stochastic_sampling": False, **_SIGMAS},
+    {"base_shift", "max_shift", "base_image_seq_len", "max_image_seq_len", "time_shift_type"},
+)
+# fmt: on
+
+
+def load_settings(folder: ModelFolder) -> Settings:
+    """How the folder's model is sampled."""
+    found, where = folder._json(SCHEDULER), str(folder.path / SCHEDULER)
+    boundary = folder.index.get("boundary_ratio")
+    if boundary is not None and not (isinstance(boundary, float) and 0 < boundary < 1):
+        raise refused(f"{folder.path}/model_index.json", "boundary_ratio", boundary, "0 … 1")
+    still = bool(folder.index.get("expand_timesteps"))
+    name, order = "unipc", 2
+    if found.get("_class_name") == _EULER.name:
+        name, shift = "euler", _EULER.read(found, where)["shift"]
+    else:
+        read = _UNIPC.read(found, where)
+        for key, wanted in (("prediction_type", "flow_prediction"), ("use_flow_sigmas", True)):
+            if read[key] != wanted:
+                raise refused(where, key, read[key], wanted)
+        shift, order = read["flow_shift"], read["solver_order"]
+    if not (isinstance(shift, int | float) and shift > 0):
+        raise refused(where, "shift", shift, "a number above 0")
+    if order not in (1, 2, 3):
+        raise refused(where, "solver_order", order, [1, 2, 3])
+    return Settings(float(shift), name, order, boundary, still)
+
+
+# --- weights --------------------------------------------------------------------------------------
+
+
+def load_transformer(
+    folder: ModelFolder, component: str = "transformer", dtype: torch.dtype | None = None
+) -> WanDiT:
+    """The network, on the CPU, in `dtype` or that of its weights, with float32 islands as released.
+    2.2-A14B has `transformer_2`, too."""
+    where = f"{folder.path / component}/config.json"
+    config = _built(lambda: transformer_config(folder.config(component), where), where)
+    network = _filled(partial(WanDiT, config), TRANSFORMER, folder, component)
+    for name, p in network.named_parameters():
+        p.data = p.data.to(kept(name, dtype or p.dtype))
+    return network
+
+
+def load_autoencoder(folder: ModelFolder) -> CausalVAE:
+    """Pixels ↔ latents, on the CPU, in float32."""
+    where = f"{folder.path}/vae/config.json"
+    config = _built(lambda: vae_config(folder.config("vae"), where), where)
+    return _filled(partial(CausalVAE, config), autoencoder(config), folder, "vae").float()
+
+
+def _built(build: Callable[[], Any], where: str) -> Any:
+    try:
+        return build()
+    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+        raise InputError(f"{where}: builds no network: {first_line(error)}") from None
+
+
+def _filled(
+    network: Callable[[], Module], table: dict[str, str], folder: ModelFolder, component: str
+) -> Module:
+    """Built on the meta device; its weights are the memory map of the files. InputError, by the
+    names that the files have, for other tensors than the config's."""
+    path = folder.path / component
+    with torch.device("meta"):
+        module = _built(network, f"{path}/config.json")
+    own = module.state_dict()
+    names = released(own, table)
+    state: dict[str, Tensor] = {}
+    for file in folder.weight_files(component):
+        state.update(weights.load_safetensors(file))
+    expected = {theirs: tuple(own[name].shape) for name, theirs in names.items()}
+    if wrong := differences(expected, shapes(state)):
+        raise InputError(
+            f"{path}: the weights are not those of its config.json: {'; '.join(wrong)}"
+        )
+    module.load_state_dict({name: state[theirs] for name, theirs in names.items()}, assign=True)
+    return module.eval().requires_grad_(False)
+
+
+# --- conditions -----------------------------------------------------------------------------------
+
+
+def padded(embeds: Tensor, mask: Tensor) -> Tensor:
+    """Text `b l d` of which mask `b l` says what is the prompt's → `b 512 d`, the rest zeros."""
+    kept_tokens = embeds[:, :TEXT_TOKENS] * mask[:, :TEXT_TOKENS, None].to(embeds.dtype)
+    return nn.functional.pad(kept_tokens, (0, 0, 0, TEXT_TOKENS - kept_tokens.shape[1]))
+
+
+@torch.no_grad()
+def given_frames(
+    vae: CausalVAE, first: Tensor, num_frames: int, last: Tensor | None = None
+) -> Tensor:
+    """What image to video is given beside z, for pictures `b 3 h w` in −1…1: `b 4+c t h w`. Of each
+    latent's four frames, which are known (the first latent: all or none), and the normalised
+    latents of the clip whose other frames are 0, gray."""
+    clip = first.new_zeros(*first.shape[:2], num_frames, *first.shape[2:])
+    clip[:, :, 0] = first
+    if last is not None:
+        clip[:, :, -1] = last
+    latents = vae.encode(clip)
+    known = latents.new_zeros(len(latents), vae.config.time_stride, *latents.shape[2:])
+    known[:, :, 0] = 1
+    if last is not None:
+        known[:, -1, -1] = 1
+    return torch.cat((known, latents), dim=1)
+
+
+def latent_shape(made: Geometry, config: WanConfig, vae: CausalVAEConfig) -> tuple[int, ...]:
+    """`c t h w` of the latents to sample. UsageError for frames or sides that can't be made."""
+    step = vae.time_stride
+    if made.num_frames < 1 or (made.num_frames - 1) % step:
+        below = 1 + max(made.num_frames - 1, 0) // step * step
+        raise UsageError(
+            f"{made.num_frames} frames, and this model makes {step}n + 1",
+            next=f"--num-frames {below} or {below + step}",
+        )
+    sides = vae.stride * config.patch[1], vae.stride * config.patch[2]
+    if made.height % sides[0] or made.width % sides[1]:
+        raise UsageError(
+            f"{made.width}x{made.height} pixels, and sides must divide by {sides[1]}x{sides[0]}"
+        )
+    frames = (made.num_frames - 1) // step + 1
+    return config.out_channels, frames, made.height // vae.stride, made.width // vae.stride
+
+
+# --- sampling -------------------------------------------------------------------------------------
+
+
+def levels(settings: Settings, num_inference_steps: int, shift: float | None = None) -> Levels:
+    """The noise levels as the folder's scheduler has them; `shift`: None for the folder's."""
+    n, s = num_inference_steps, settings.shift if shift is None else shift
+    if settings.solver == "unipc":
+        return linear_flow(
+            n, s, t_end=1 / TIMESTEPS, t_max=1 - 1e-6, t_scale=TIMESTEPS, whole_t=True
+        )
+    # The released Euler's last step begins at its least training time, shifted twice.
+    least = s / TIMESTEPS / (1 + (s - 1) / TIMESTEPS)
+    t = torch.linspace(1, least, n, dtype=torch.float64)
+    t = s * t / (1 + (s - 1) * t)
+    return flow_levels(torch.cat((t, t.new_zeros(1))), t_scale=TIMESTEPS)
+
+
+def solver(settings: Settings) -> Solver:
+    return euler if settings.solver == "euler" else partial(unipc, order=settings.order)
+
+
+def called(high: WanDiT, low: WanDiT | None = None, boundary: float | None = None) -> Network:
+    """The network, or of two the one for a level, as a run of sampling calls it.
+
+    cond: `text` `b 512 d`; for some `image`, CLIP's tokens `b m c`; `given` (`given_frames`);
+    `first`, known first frames' latents `b c k h w`, which stand in z's place and are told t = 0.
+    """
+
+    def raw(z: Tensor, t: Tensor, cond: Cond) -> Tensor:
+        network = high
+        if low is not None and boundary is not None:
+            noisy = t >= boundary * TIMESTEPS
+            if noisy.any() != noisy.all():
+                raise UsageError("a batch with levels of both networks")
+            network = high if noisy.all() else low
+        first, given, text = cond.get("first"), cond.get("given"), cond["text"]
+        if first is not None:
+            k, frames = first.shape[2], z.shape[2]
+            z = torch.cat((first.to(z), z[:, :, k:]), dim=2)
+            later = torch.arange(frames, device=z.device) >= k
+            t = (t[:, None] * later)[:, :: network.config.patch[0]]  # b t
+        if given is not None:
+            z = torch.cat((z, given.to(z)), dim=1)
+        assert text is not None
+        return network(z, t, text=text, image=cond.get("image"))
+
+    return raw
+
+
+def wan_denoiser(network: Network) -> Denoiser:
+    """The estimate of x0, in which known first frames (`first`) are what is known of them."""
+    free = denoiser(network, Flow())
+
+    def denoise(z: Tensor, level: Level, cond: Cond) -> Tensor:
+        x0, first = free(z, level, cond), cond.get("first")
+        return x0 if first is None else torch.cat((first.to(x0), x0[:, :, first.shape[2] :]), dim=2)
+
+    return denoise
+
+
+def guided(
+    denoise: Denoiser, uncond: Cond, high: float, low: float | None = None,
+    boundary: float | None = None, *, batched: bool = True,
+) -> Denoiser:  # fmt: skip
+    """Classifier-free guidance of scale `high`, and `low` below the boundary where there is one."""
+    if boundary is None or low is None or low == high:
+        return contrast(denoise, [(uncond, high - 1)], batched=batched)
+
+    def weight(level: Level) -> Tensor:
+        return torch.where(level.t >= boundary * TIMESTEPS, high - 1.0, low - 1.0)
+
+    return contrast(denoise, [(uncond, weight)], batched=batched)
