@@ -194,7 +194,8 @@ def theirs(kind, parts, z, cond, uncond, pictures):
     if "boundary_ratio" in options:
         given["guidance_scale_2"] = 3.0
     if pictured:
-        given |= dict(zip(("image", "last_image"), pictures, strict=False))
+        shares = [(picture + 1) / 2 for picture in pictures]  # they want 0…1
+        given |= dict(zip(("image", "last_image"), shares, strict=False))
     if "image" in cond:  # their pipeline takes no picture beside CLIP's tokens of it
         pipeline.encode_image = lambda *pictures: cond["image"]
     return pipeline(**given, return_dict=False)[0]
