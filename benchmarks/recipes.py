@@ -119,7 +119,7 @@ def as_table(report: dict[str, Any]) -> str:
     prompts = report["runs"][0]["prompts"]
     lines += [
         "",
-        f"Accuracy is the judge's on {prompts} validation prompts, 12 Euler steps, guidance 2.5:",
+        f"Accuracy is the judge's on {prompts} validation prompts, 12 steps of dpmpp_2m, guidance 2.5:",
         "with so few, differences under ten points say nothing. The held-out loss (error of the",
         "velocity on 256 clips, the same noise for all) is the finer measure.",
     ]
