@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clips import clip, save
+from clips import DATA, clip, save
 from inprocess import Stream
 
 from vidgen.cli.eval_clips import Kept, Sampling, clips, expand
@@ -152,11 +152,28 @@ def test_bad_ones_among_many_are_named_or_left_out(heard) -> None:
     assert heard.said[-1].startswith("2 of 7 clips were left out: in/v1.mp4")
 
 
+@pytest.mark.parametrize("start", ["first", "middle", "random"])
+def test_damage_behind_the_frames_that_are_taken_is_found(start, heard) -> None:
+    sampling = Sampling(4, start=start)
+    said = "the video is damaged: the first 30 of 50 frames can be read"
+    with pytest.raises(InputError, match=said):
+        list(clips([str(DATA / "corrupted.mp4")], sampling, heard))
+    write_clip(counting(60), "cut.mkv")
+    Path("cut.mkv").write_bytes(Path("cut.mkv").read_bytes()[:-200])
+    with pytest.raises(InputError, match=r"cut\.mkv: the video is damaged"):
+        list(clips(["cut.mkv"], sampling, heard))
+    save("good.vgs", counting(8))
+    bad: list[str] = []
+    inputs = ["good.vgs", "cut.mkv", str(DATA / "corrupted.mp4")]
+    assert len(list(clips(inputs, sampling, heard, skip_bad=True, bad=bad))) == 1
+    assert len(bad) == 2
+
+
 def test_clips_that_are_read_and_of_no_use_are_counted_once(heard) -> None:
     save("c.vgs", counting(8, "a"), counting(2, "b"), counting(8, "c"))
     bad: list[str] = []
-    for clip in clips(["c.vgs"], Sampling(8), heard, skip_bad=True, bad=bad):
-        if clip.id == "c":
+    for one in clips(["c.vgs"], Sampling(8), heard, skip_bad=True, bad=bad):
+        if one.id == "c":
             bad.append("`c` has no counterpart")
     assert heard.said[-1].startswith("2 of 3 clips were left out: c.vgs: record `b`")
 

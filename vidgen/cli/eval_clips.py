@@ -270,7 +270,10 @@ def _of_records(path: str, sampling: Sampling) -> Iterator[_Item]:
 
 
 def _video(path: str, sampling: Sampling) -> Clip:
-    """The frames asked for of a video or a folder of pictures, the others never in memory."""
+    """The frames asked for of a video or a folder of pictures, the others never in memory.
+
+    All of it is decoded once, also where only its first frames are taken: a file that is damaged
+    further on is not what was meant to be compared, and nothing but decoding tells."""
     import numpy as np
 
     from vidgen.io.record import Record
@@ -281,10 +284,13 @@ def _video(path: str, sampling: Sampling) -> Clip:
     id = made.get("id") or id_of_name(path)
     info = probe(path)
     first = 0
-    if sampling.start != "first" and sampling.span is not None:
-        there = _count(path, info, sampling.fps)
-        _enough(path, there, sampling)
-        first = sampling.first(there, id)
+    if sampling.span is not None:
+        there, end = decode_all(path)
+        if sampling.start != "first":
+            if sampling.fps is not None:
+                there = max(1, int(end * sampling.fps + 1e-6))
+            _enough(path, there, sampling)
+            first = sampling.first(there, id)
     frames, times, seen = [], [], 0
     for frame in iter_frames(
         path, start=first, num_frames=sampling.span, fps=sampling.fps, exact=False
@@ -306,16 +312,6 @@ def _video(path: str, sampling: Sampling) -> Clip:
     tensors = {"frames": stacked, "times": np.array(times)}
     record = Record.make("frames", id, tensors, attrs, made["log"])
     return Clip(id, stacked, np.array(times), rate, _prompt(record), record)
-
-
-def _count(path: str, info: Any, fps: float | None) -> int:
-    """How many frames a video has at a rate: as its index says where that is held against it when
-    it is read, else by decoding it."""
-    if info.num_frames and ("mp4" in info.container or info.container == "pictures"):
-        count, end = info.num_frames, info.duration_s or info.num_frames / info.fps
-    else:
-        count, end = decode_all(path)
-    return count if fps is None else max(1, int(end * fps + 1e-6))
 
 
 def _from_record(record: Record, path: str, sampling: Sampling) -> Clip:
