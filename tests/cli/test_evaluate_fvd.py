@@ -10,7 +10,7 @@ from typing import Any, ClassVar, get_args
 import numpy as np
 import pytest
 import torch
-from clips import save
+from clips import DATA, save
 from json_schema import faults
 
 from vidgen.cli import evaluate_fvd_scores
@@ -192,7 +192,7 @@ def test_too_few_clips_are_never_a_silent_number(vidgen, clean) -> None:
     assert "4 clips for 6 features: covariances are singular (rank 3)" in said
     assert "5 real and 4 fake clips" in said
     assert "no precision, recall" in said
-    assert set(found["scores"]) == {"fvd", "kvd"}
+    assert set(found["scores"]) == {"fvd", "kvd", "failed"}
     some("one.vgs", 1, 2)
     ran = vidgen("evaluate-fvd", "a.vgs", "one.vgs", *FOUR)
     assert ran.code == 3
@@ -217,6 +217,21 @@ def test_bad_clips_are_named_or_counted(vidgen, sides) -> None:
     assert found["inputs"][1]["clips"] == 12
     assert found["inputs"][1]["left_out"] == len(found["details"]["left_out"]["fake"]) == 2
     assert any("2 of 14 clips were left out" in w for w in found["warnings"])
+    assert (found["scores"]["failed"]["value"], found["scores"]["failed"]["n"]) == (2, 54)
+    ran = vidgen("evaluate-fvd", "real.vgs", "in", *FOUR, "--skip-bad", "--max", "failed=1")
+    assert (ran.code, "failed is 2" in ran.err) == (4, True), ran.err
+
+
+def test_a_video_that_is_damaged_behind_its_first_frames_is_bad(vidgen, sides) -> None:
+    Path("in").mkdir()
+    some("in/a.vgs", 12, 2)
+    Path("in/corrupted.mp4").write_bytes((DATA / "corrupted.mp4").read_bytes())
+    ran = vidgen("evaluate-fvd", "real.vgs", "in", *FOUR)
+    assert ran.code == 3
+    assert "in/corrupted.mp4: the video is damaged: the first 30 of 50 frames" in ran.err
+    found = report(vidgen("evaluate-fvd", "real.vgs", "in", *FOUR, "--skip-bad", "--json"))
+    assert found["inputs"][1]["left_out"] == 1
+    assert found["scores"]["failed"]["value"] == 1
 
 
 def test_features_that_are_nan_name_the_clip(vidgen, sides, monkeypatch) -> None:

@@ -32,7 +32,7 @@ from vidgen.cli.page import Page
 from vidgen.cli.reporting import REPORT_SCHEMA, Reporting, check_files
 from vidgen.cli.runner import NoInput, print_json, print_text
 from vidgen.errors import Exit, InputError, UsageError
-from vidgen.metrics.report import Report
+from vidgen.metrics.report import Report, Score
 
 if TYPE_CHECKING:
     from vidgen.metrics.feature_file import FeatureSet
@@ -75,7 +75,12 @@ fvd: Fréchet distance; its interval is of random halves of the clips.
 fvd_infinity: extrapolated over 1/N.
 kvd: kernel distance (polynomial of degree 3, unbiased), which may fall below 0.
 precision, density: how many fake clips lie where real ones do. recall, coverage: how much of the
-real there is among the fakes. Of 5 nearest neighbors.""",
+real there is among the fakes. Of 5 nearest neighbors.
+failed: clips of both sides that --skip-bad left out; --max failed=0 allows none.""",
+        "CLIPS": """\
+A video is decoded to its end, also where only its first frames are taken: one that is damaged
+anywhere is refused, or left out by --skip-bad. Of long videos this takes most of the time; files
+of features take none.""",
         "PROTOCOLS": """\
 google: i3d:google, divisor n-1, the first 16 frames.
 stylegan-v: i3d:stylegan-v, divisor n, 16 frames from a random place, 2048 clips;
@@ -308,6 +313,8 @@ def _report(
         for side, of in zip(sides, found, strict=True)
     ]  # fmt: skip
     left_out: dict[str, Any] = {s.role.lower(): s.bad for s in sides if s.bad}
+    failed = sum(len(s.bad) for s in sides)
+    failed_score = Score(float(failed), better="lower", n=len(real) + len(fake) + failed)
     return Report(
         tool="evaluate-fvd",
         settings={
@@ -315,7 +322,7 @@ def _report(
             **settings(means.divisor, seed),
         },
         inputs=inputs,
-        scores=measured.scores,
+        scores=measured.scores | {"failed": failed_score},
         warnings=warns.warnings,
         details=measured.details | ({"left_out": left_out} if left_out else {}),
     )  # fmt: skip

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vidgen.metrics.feature_file import FeatureSet
     from vidgen.metrics.frechet import Divisor
 
-SCORES = ("fvd", "fvd_infinity", "kvd", "precision", "recall", "density", "coverage")
+SCORES = ("fvd", "fvd_infinity", "kvd", "precision", "recall", "density", "coverage", "failed")
 RESAMPLES = 100  # random halves, see vidgen.metrics.bootstrap
 MANY = 2000  # clips of a side from which on time matters more than the last bit of variance
 REPEATS = 3  # subsets of each size that the extrapolation averages
