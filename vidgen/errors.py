@@ -29,7 +29,7 @@ EXIT_MEANINGS: dict[Exit, str] = {
     Exit.FAILED: "failed",
     Exit.USAGE: "usage: the command line or a setting is wrong",
     Exit.BAD_INPUT: "input corrupt, truncated or incompatible",
-    Exit.THRESHOLD: "a --max or --min threshold was missed",
+    Exit.THRESHOLD: "a --max, --min or --baseline threshold was missed",
     Exit.OUT_OF_MEMORY: "out of memory",
     Exit.TRY_AGAIN: "stopped by SIGTERM after saving; run again to go on",
     Exit.INTERRUPTED: "interrupted (SIGINT)",
@@ -75,9 +75,20 @@ class InputError(VidgenError):
 
 
 class ThresholdError(VidgenError):
-    """A measured value is past the --max or --min that the user set."""
+    """Measured values are past the --max or --min that the user set, or worse than --baseline."""
 
     exit_code = Exit.THRESHOLD
+
+    def __init__(self, *missed: str, why: str | None = None, next: str | None = None) -> None:
+        super().__init__("; ".join(missed), why=why, next=next)
+        self.missed = missed
+
+    def lines(self) -> list[str]:
+        """Several that were missed have a line each."""
+        if len(self.missed) < 2:
+            return super().lines()
+        rows = [f"  {one}" for one in self.missed]
+        return [f"{len(rows)} thresholds were missed", *rows, *super().lines()[1:]]
 
 
 class OutOfMemory(VidgenError):

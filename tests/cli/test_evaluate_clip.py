@@ -167,7 +167,7 @@ def test_clips_that_cannot_be_scored_are_counted(vidgen, model) -> None:
         (["--model", ".", "--prompts", "none.jsonl"], 3, "none.jsonl: cannot be read"),
         (["--model", ".", "--metrics", "frame-consistency", "--prompts", "x"], 2,
          "clipsim is not among --metrics"),
-        (["--model", ".", "--min", "is=3"], 2, "is not NAME=X"),
+        (["--model", ".", "--min", "is=3"], 2, "there is no score `is` here"),
     ],
 )  # fmt: skip
 def test_mistakes(vidgen, clips, words, code, said) -> None:

@@ -114,8 +114,9 @@ def test_the_same_report_is_the_same_bytes(measured) -> None:
         (["--max", "fvd=120"], "fvd is 123.5 (118.5 … 128.5), more than the 120 of --max"),
         (["--min", "psnr=32"], "psnr is 31.7 dB, less than the 32 of --min"),
         (["--max", "fvd=1", "--min", "psnr=40"],
-         "psnr is 31.7 dB, less than the 40 of --min;"
-         " fvd is 123.5 (118.5 … 128.5), more than the 1 of --max"),
+         "2 thresholds were missed\n"
+         "  psnr is 31.7 dB, less than the 40 of --min\n"
+         "  fvd is 123.5 (118.5 … 128.5), more than the 1 of --max"),
         (["--fvd", "inf", "--max", "fvd=120"],
          "fvd is inf (inf … inf), more than the 120 of --max"),
     ],
@@ -124,7 +125,11 @@ def test_bounds(measured, words: list[str], missed: str | None) -> None:
     ran = measured(*words, "--report", "r.json")
     assert "psnr ↑" in ran.text
     assert ran.code == (4 if missed else 0)
-    assert ran.err == (f"vidgen measure: {missed}\n" if missed else "")
+    held = (
+        "psnr is 31.7 dB, at least the 31.7 of --min; fvd is 123.5 (118.5 … 128.5), at least the"
+        " 0 of --min; fvd is 123.5 (118.5 … 128.5), at most the 123.5 of --max"
+    )
+    assert ran.err == f"vidgen measure: {missed or held}\n"
     assert Path("r.json").exists()  # the report comes all the same
 
 
@@ -157,7 +162,8 @@ def test_baselines(measured) -> None:
     for words in (["--fvd", "123.456"], ["--fvd", "110"], ["--fvd", "133.4"],
                   ["--fvd", "135", "--tolerance", "11.6"]):  # fmt: skip
         ran = measured("--baseline", "base.json", *words)
-        assert (ran.code, ran.err) == (0, "")
+        assert ran.code == 0
+        assert ran.err == "vidgen measure: no score is worse than in base.json\n"
     ran = measured("--baseline", "base.json", "--fvd", "133.5")
     assert ran.code == 4
     assert ran.err == (
@@ -191,10 +197,14 @@ def test_a_score_that_is_gone_fails_a_baseline(tmp_path: Path, capsys) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "what"),
     [
-        (["--max", "fid=3"], 2, "--max fid=3: is not NAME=X"),
+        (["--max", "fdv=3"], 2, "--max fdv=3: there is no score `fdv` here"),
+        (["--max", "fdv=3"], 2, "next: --max fvd=3\n"),
+        (["--max", "taste=3"], 2, "why:  scores: fvd, psnr, drift"),
+        (["--max", "fvd=abc"], 2, "--max fvd=abc: abc is no number"),
+        (["--min", "psnr="], 2, "--min psnr=: nothing is no number"),
         (["--max", "fvd"], 2, "--max fvd: is not NAME=X"),
-        (["--min", "fvd=nan"], 2, "--min fvd=nan: is not NAME=X"),
-        (["--min", "fvd=three"], 2, "is not NAME=X"),
+        (["--min", "fvd=nan"], 2, "--min fvd=nan: nan is no number"),
+        (["--min", "fvd=three"], 2, "three is no number"),
         (["--tolerance", "3"], 2, "--tolerance says how far from a --baseline"),
         (["--tolerance", "-3", "--baseline", "base.json"], 2, "at least 0"),
         (["--baseline", "none.json"], 3, "none.json: cannot be read"),

@@ -7,6 +7,7 @@ report too: `finish` doesn't say them again.
 
 from __future__ import annotations
 
+import difflib
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -174,15 +175,28 @@ class Reporting:
         if baseline is not None:
             missed += self._worse(baseline, report)
         if missed:
-            raise ThresholdError("; ".join(missed))
+            raise ThresholdError(*missed)
+        if held := self._held(report, bounds):
+            console.say(held)
         return Exit.DONE
+
+    def _held(self, report: Report, bounds: Mapping[str, Mapping[str, float]]) -> str:
+        """That nothing was missed, where something was asked for."""
+        held = [
+            f"{name} is {shown_score(report.scores[name])}, {than} the {shown(bound)} of {flag}"
+            for flag, than in (("--min", "at least"), ("--max", "at most"))
+            for name, bound in bounds[flag].items()
+        ]
+        if self.baseline is not None:
+            held.append(f"no score is worse than in {self.baseline}")
+        return "; ".join(held)
 
     def _bounds(self, scores: Iterable[str]) -> dict[str, dict[str, float]]:
         """--min and --max, taken apart."""
         known = tuple(scores)
         return {
             flag: named_numbers(flag, words or (), known, why=f"scores: {', '.join(known)}",
-                                example=f"{flag} {known[0] if known else 'NAME'}=0.5")
+                                example=f"{flag} {known[0] if known else 'NAME'}=0.5", noun="score")
             for flag, words in (("--min", self.min), ("--max", self.max))
         }  # fmt: skip
 
@@ -254,20 +268,38 @@ def named_numbers(
     *,
     why: str,
     example: str,
+    noun: str = "factor",
     form: str = "NAME=X",
     low: float = -math.inf,
     high: float = math.inf,
 ) -> dict[str, float]:
     """`all=0.95` … → {"all": 0.95}. UsageError for a name that isn't known, or what is no number
-    from `low` to `high`."""
+    from `low` to `high`. `example` is what to type where the word itself gives nothing better."""
     found: dict[str, float] = {}
     for word in words:
         name, equals, text = word.partition("=")
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if name not in known or not equals or not low <= value <= high:
+        value = _number(text)
+        if not equals:
             raise UsageError(f"{flag} {word}: is not {form}", why=why, next=example)
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            keep = text if low <= value <= high else example.partition("=")[2]
+            raise UsageError(
+                f"{flag} {word}: there is no {noun} `{name}` here",
+                why=why, next=f"{flag} {near[0]}={keep}" if near else None,
+            )  # fmt: skip
+        if not low <= value <= high:  # a NaN is not
+            fault = f"{text or 'nothing'} is no number" if math.isnan(value) else f"is not {form}"
+            raise UsageError(
+                f"{flag} {word}: {fault}", why=why if not math.isnan(value) else None,
+                next=f"{flag} {name}={example.partition('=')[2]}",
+            )  # fmt: skip
         found[name] = value
     return found
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
