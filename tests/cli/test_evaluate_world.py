@@ -65,11 +65,14 @@ def test_the_judge_does_not_read_prompts(vidgen, clips) -> None:
 
 def test_videos_are_judged_too(vidgen) -> None:
     words = ("--split", "test", "--num", "4", *FIVE, "--size", "128x80")
-    assert vidgen("world", *words, "-o", "{id}.mp4").code == 0
-    paths = sorted(str(p) for p in Path().glob("*.mp4"))
+    Path("mix").mkdir()
+    assert vidgen("world", *words, "-o", "mix/{id}.mp4").code == 0
+    paths = sorted(str(p) for p in Path("mix").glob("*.mp4"))
     ran = vidgen("evaluate-world", *paths, "--ceiling", "0", "--min", "all=0.75")
     assert ran.code == 0, ran.err
     assert b"all" in ran.out
+    for whole in ("mix", "mix/*.mp4"):
+        assert vidgen("evaluate-world", whole, "--ceiling", "0").out == ran.out
 
 
 def test_a_missed_minimum_is_exit_4(vidgen) -> None:
@@ -90,7 +93,7 @@ def test_a_missed_minimum_is_exit_4(vidgen) -> None:
 @pytest.mark.parametrize(
     "words, code, said",
     [
-        (["--min", "taste=0.5"], 2, "is not FACTOR=SHARE"),
+        (["--min", "taste=0.5"], 2, "there is no factor `taste` here"),
         (["--min", "all=95"], 2, "is not FACTOR=SHARE"),
         (["--min", "relation=0.5"], 2, "no clip's prompt says anything of it"),
         (["--prompts", "none.jsonl"], 3, "none.jsonl: cannot be read"),

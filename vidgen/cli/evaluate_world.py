@@ -9,12 +9,13 @@ from typing import Annotated, Any, Literal
 
 from vidgen.cli import schemas
 from vidgen.cli.console import Console
+from vidgen.cli.eval_clips import expand
 from vidgen.cli.evaluate_world_report import as_report, as_table, write_failures
 from vidgen.cli.evaluate_world_rows import read_rows
 from vidgen.cli.options import Device, Json, _Force, argument, option
 from vidgen.cli.page import Page
 from vidgen.cli.reporting import ReportFile, check_files, named_numbers
-from vidgen.cli.runner import print_json, print_text, require_stdin
+from vidgen.cli.runner import print_json, print_text
 from vidgen.cli.schemas import NUMBER, SHA256, TEXT, WHOLE, array, obj, or_null
 from vidgen.errors import Exit, ThresholdError, UsageError
 from vidgen.io.files import atomic_write
@@ -41,7 +42,7 @@ rendered ones, and those generated from rows with `factors`.
 
 The judge looks at 40 × 64 pixels. Clips of other sizes are shrunk or enlarged, those of another
 aspect than 8:5 squeezed, with a warning: shapes and motions may then be taken for others.""",
-    reads="frames records, videos or folders of pictures from IN",
+    reads="frames records, videos, folders of these or of pictures, or quoted globs, from IN",
     writes="a table, or JSON, to standard output",
     examples=[
         ("vidgen evaluate-world ball.mp4", "one clip against its own prompt"),
@@ -60,7 +61,7 @@ prompt asks for. Of a prompt that asks for nothing, nothing is counted.""",
 
 Inputs = Annotated[
     list[str] | None,
-    argument("IN", "files of frames records, videos, folders of pictures; - is standard input"),
+    argument("IN", "frames records, videos, folders of these or of pictures; - is standard input"),
 ]
 PromptRows = Annotated[
     str | None,
@@ -134,9 +135,7 @@ def evaluate_world(
     device: Device = "auto",
 ) -> int | None:
     least = thresholds(min or ())
-    paths = inputs or ["-"]
-    if "-" in paths:
-        require_stdin()
+    paths = expand(inputs or [], console)
     check_files({"--failures": failures, "--report": report}, force=force)
     rows = read_rows(prompts) if prompts else None
     folder = find_judge(judge, level)
