@@ -126,6 +126,7 @@ def test_bad_rows(vidgen, line: str, said: str) -> None:
         (("gone.jsonl", "ref.jsonl"), 2, "gone.jsonl"),
         (("ref.jsonl",), 2, "rows have none"),
         (("ref.jsonl", str(DATA / "bitmap.mp4")), 3, "says nothing of its events"),
+        (("ref.jsonl", str(DATA / "bitmap.mp4")), 3, "count its cuts: vidgen evaluate-events"),
         (("clip.vgs", "ref.jsonl"), 3, "no attr `events`"),
         (("clip.vgs", "--min", "order=1"), 2, "order"),
         (("-", "-"), 2, "only once"),

@@ -186,7 +186,8 @@ def _read(
             if content_of(source) == "video":
                 if wants != "cuts":
                     raise InputError(f"{source}: a video says nothing of its events",
-                                     next="give rows or records of events")  # fmt: skip
+                                     next="give rows or records of events; or count its cuts:"
+                                     f" vidgen evaluate-events {source}")  # fmt: skip
                 for clip in clips([source], None, kept):
                     id = free_id(clip.id, taken)
                     taken.add(id)
