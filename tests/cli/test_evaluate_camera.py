@@ -160,7 +160,7 @@ def test_gates(vidgen) -> None:
     [
         (("gone.txt", str(ONE)), 2, "gone.txt: no such file"),
         ((str(ONE), str(DATA / "bitmap.mp4")), 3, "a video has no camera path"),
-        ((str(ONE), "empty"), 3, "no camera paths"),
+        ((str(ONE), "empty"), 3, "empty: is an empty folder"),
         ((str(ONE), str(TWO), "--max", "speed=1"), 2, "speed"),
         ((str(ONE), str(TWO), "--match", "luck"), 2, "--match"),
         ((str(ONE), "clip.vgs"), 3, "camera.c2w"),

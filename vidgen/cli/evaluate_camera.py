@@ -48,6 +48,9 @@ that failed is an error; with --skip-bad it is counted as `failed`.""",
     ],
     notes={
         "SCORES": """\
+The usual ones come first: rotation_sum, translation_own_sum and cammc_own are what CamI2V calls
+RotErr, relative TransErr and CamMC.
+
 rotation: the angle between the two cameras of a frame; sum (CameraCtrl's RotErr), mean and maximum,
 in radians and degrees. translation: the distance of positions, in the units of the files;
 translation_own after each path is divided by its own largest distance from its start (CamI2V's
@@ -74,24 +77,24 @@ Matching = Annotated[
 
 SCHEMAS = {"vidgen.report/1": REPORT_SCHEMA}
 _LESS: Better = "lower"
-KINDS: dict[str, tuple[Better, str]] = {
+KINDS: dict[str, tuple[Better, str]] = {  # the usual ones first
     "rotation_sum": (_LESS, "rad"),
+    "translation_own_sum": (_LESS, ""),
+    "cammc_own": (_LESS, ""),
+    "cammc": (_LESS, ""),
+    "ate": (_LESS, ""),
     "rotation_mean": (_LESS, "rad"),
     "rotation_max": (_LESS, "rad"),
     "rotation_mean_deg": (_LESS, "°"),
     "rotation_max_deg": (_LESS, "°"),
+    "translation_own_mean": (_LESS, ""),
     "translation_sum": (_LESS, ""),
     "translation_mean": (_LESS, ""),
-    "translation_own_sum": (_LESS, ""),
-    "translation_own_mean": (_LESS, ""),
     "translation_scaled_sum": (_LESS, ""),
     "translation_scaled_mean": (_LESS, ""),
     "scale": (None, ""),
-    "ate": (_LESS, ""),
     "rpe_rotation": (_LESS, "rad"),
     "rpe_translation": (_LESS, ""),
-    "cammc": (_LESS, ""),
-    "cammc_own": (_LESS, ""),
 }
 COUNTS = ("opposite", "still", "failed")
 CAMERA_SUFFIXES = (".txt", ".json", *RECORD_SUFFIXES)
@@ -232,11 +235,14 @@ def _files(top: Path, kept: Kept) -> list[Path]:
     colmap = sorted(top.rglob("images.txt"))
     files = colmap or sorted(p for p in top.iterdir() if p.suffix.lower() in CAMERA_SUFFIXES)
     if not files:
-        raise InputError(f"{top}: no camera paths in it",
+        empty = not any(top.iterdir())
+        raise InputError(f"{top}: {'is an empty folder' if empty else 'no camera paths in it'}",
                          why=f"looked for: images.txt, {', '.join(CAMERA_SUFFIXES)}")  # fmt: skip
     others = [p for p in top.iterdir() if p.is_file() and p not in files]
     if others:
-        kept.warn(f"{top}: {len(others)} files are no camera paths: {others[0].name}, …")
+        many = f"{len(others)} files are no camera paths" if others[1:] else "no camera path"
+        names = others[0].name + (", …" if others[1:] else "")
+        kept.warn(f"{top}: {many}: {names}")
     return files
 
 
