@@ -86,7 +86,7 @@ def test_long_clips_are_measured_in_pieces(vidgen, monkeypatch) -> None:
     pieces = report(vidgen("evaluate-quality", "r.vgs", "m.vgs", "--json"))
     for name, score in whole["scores"].items():
         assert pieces["scores"][name]["value"] == pytest.approx(score["value"], rel=1e-12)
-    assert set(whole["scores"]) == {"psnr", "ssim", "flicker", "error-change"}
+    assert set(whole["scores"]) == {"psnr", "ssim", "flicker", "error-change", "failed"}
     assert "1 of 1 clips have no ms-ssim: frames are 32x24" in whole["warnings"][0]
 
 
@@ -184,6 +184,27 @@ def test_what_has_no_counterpart_is_named(vidgen) -> None:
     assert any("`b` has no counterpart" in text for text in found["warnings"])
 
 
+def test_what_was_left_out_can_be_gated(vidgen) -> None:
+    """A broken clip counts once, though its reference has no counterpart either."""
+    for folder in "rm":
+        Path(folder).mkdir()
+    for name in "abcd":
+        stream(f"r/{name}.vgs", {name: clip(0)})
+        stream(f"m/{name}.vgs", {name: clip(5)})
+    words = ("evaluate-quality", "r", "m", "--metrics", "psnr", "--skip-bad")
+    failed = report(vidgen(*words, "--json", "--max", "failed=0"))["scores"]["failed"]
+    assert (failed["value"], failed["n"], failed["better"]) == (0, 4, "lower")
+    Path("m/a.vgs").write_bytes(b"broken")
+    Path("m/b.vgs").unlink()
+    Path("m/c.vgs").unlink()
+    stream("m/c.vgs", {"c": clip(5, t=2)})
+    ran = vidgen(*words, "--json", "--min", "psnr=10", "--max", "failed=0")
+    assert ran.code == 4 and "failed" in ran.err
+    found = json.loads(ran.out)["scores"]
+    assert (found["failed"]["value"], found["failed"]["n"], found["psnr"]["n"]) == (3, 4, 1)
+    assert list(found)[-1] == "failed"
+
+
 def test_other_sizes_and_lengths(vidgen) -> None:
     stream("r.vgs", {"a": clip(0, 5, 24, 32)})
     stream("m.vgs", {"a": clip(0, 4, 12, 16)})
@@ -207,7 +228,7 @@ def test_made_alone(vidgen) -> None:
     stream("m.vgs", {"still": blink[:1].repeat(4, 0), "blink": blink})
     found = report(vidgen("evaluate-quality", "m.vgs", "--json"))
     assert {i["id"]: i["temporal-flickering"] for i in found["items"]} == {"still": 1, "blink": 0}
-    assert list(found["scores"]) == ["temporal-flickering"]
+    assert list(found["scores"]) == ["temporal-flickering", "failed"]
     assert [i["role"] for i in found["inputs"]] == ["made"]
 
 
@@ -296,7 +317,11 @@ def test_no_ffmpeg(vidgen, monkeypatch) -> None:
         (["r.vgs", "r.vgs", "--pair", "name"], 2, "holds records, which have ids"),
         (["r.vgs", "r.vgs", "--pair", "order", "--skip-bad"], 2, "exclude each other"),
         (["r.vgs", "r.vgs", "--metrics", "ms-ssim"], 3, "has no ms-ssim: frames are 32x24"),
-        (["r.vgs", "r.vgs", "--min", "lpips=1"], 2, "--min lpips=1: is not NAME=X"),
+        (
+            ["r.vgs", "r.vgs", "--min", "lpips=1"],
+            2,
+            "--min lpips=1: there is no score `lpips` here",
+        ),
     ],
 )
 def test_mistakes(vidgen, words, code, said) -> None:

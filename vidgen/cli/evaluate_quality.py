@@ -17,7 +17,7 @@ from vidgen.cli.options import Device, Given, argument, option
 from vidgen.cli.page import Page
 from vidgen.cli.reporting import REPORT_SCHEMA, Reporting
 from vidgen.errors import Exit, InputError, UsageError
-from vidgen.metrics.report import Report
+from vidgen.metrics.report import Report, Score
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,7 +65,10 @@ all clips together, by a C3D tuned on UCF-101, which --weights names: their firs
 shuffled by seed 42, the mean over 10 parts, as StyleGAN-V has it. It grows with the number of
 clips.
 
-The default is psnr, ssim, ms-ssim, flicker and error-change; of MADE alone temporal-flickering.""",
+The default is psnr, ssim, ms-ssim, flicker and error-change; of MADE alone temporal-flickering.
+
+failed: the clips that --skip-bad left out, of all; no other score has them, so --max failed=0
+belongs to every gate that skips.""",
     },
     see_also=["vidgen-evaluate-fvd(1)", "vidgen-diff(1)", "ffmpeg(1)"],
 )  # fmt: skip
@@ -147,7 +150,8 @@ def evaluate_quality(
         raise UsageError(f"--weights {weights}: no such file")
     if ref == made == "-":
         raise UsageError("standard input (`-`) can be REF or MADE, not both")
-    reporting.check(names, tool=PAGE.name)
+    scores = [*names, "failed"]
+    reporting.check(scores, tool=PAGE.name)
     kept = Kept(console)
     first = Side.of("made" if made is None else "reference", ref, kept)
     second = None if made is None else Side.of("made", made, kept)
@@ -160,7 +164,7 @@ def evaluate_quality(
     settings: dict[str, Any] = {**_settings(measure), **INTERVAL}
     if second is not None:
         settings |= {"pair": pair, "resize": resize and "bicubic", "shortest": shortest}
-    reporting.check(names, tool=PAGE.name, settings=settings)
+    reporting.check(scores, tool=PAGE.name, settings=settings)
     found = Found(keep=SHOWN if reporting.html is not None else 0)
     if second is None:
         for clip in clips(first.sources, None, kept, skip_bad=skip_bad, bad=first.bad):
@@ -174,6 +178,7 @@ def evaluate_quality(
                 if not skip_bad:
                     raise
                 second.bad.append(error.what)
+                second.lost.append(name)
                 continue
             found.add(measure, name, own, true)
             console.step(done := len(found.items), max(done, len(first.sources)), "clip")
@@ -280,6 +285,12 @@ def resized(frames: np.ndarray, height: int, width: int) -> np.ndarray:
     ])  # fmt: skip
 
 
+def lost(sides: Sequence[Side]) -> int:
+    """Clips that were left out, a pair counted once: a broken one leaves its reference alone."""
+    alone = {key for side in sides for key in side.lost}
+    return max(len(alone), *(len(side.bad) for side in sides))
+
+
 class Found:
     """What has been measured so far. `keep`: clips to show on a page."""
 
@@ -326,4 +337,6 @@ class Found:
         details: dict[str, Any] = {"left_out": {s.role: s.bad for s in sides}} if bad else {}
         if measure.inception is not None:
             scores["is"], details["is_std"] = measure.inception.score()
+        failed = lost(sides)
+        scores["failed"] = Score(float(failed), better="lower", n=len(self.items) + failed)
         return Report(PAGE.name, settings, inputs, scores, kept.warnings, self.items, details)

@@ -27,6 +27,7 @@ class Side:
     given: str
     sources: list[str]  # files, folders of pictures, -
     bad: list[str] = field(default_factory=list)  # what was left out, and why
+    lost: list[str] = field(default_factory=list)  # what those are paired by that met none
 
     @classmethod
     def of(cls, role: Literal["reference", "made"], given: str, kept: Kept) -> Side:
@@ -169,8 +170,9 @@ def _unmatched(
     ref: Side, made: Side, refs: Sequence[str], mades: Sequence[str], how: How, *, skip_bad: bool
 ) -> None:
     if skip_bad:
-        ref.bad += [f"`{key}` has no counterpart in {made.given}" for key in refs]
-        made.bad += [f"`{key}` has no counterpart in {ref.given}" for key in mades]
+        for side, other, keys in ((ref, made, refs), (made, ref, mades)):
+            side.bad += [f"`{key}` has no counterpart in {other.given}" for key in keys]
+            side.lost += keys
         return
     said = [
         f"{len(keys)} of {side.given} ({', '.join(keys[:5])}{', …' if len(keys) > 5 else ''})"
