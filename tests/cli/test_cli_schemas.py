@@ -81,3 +81,11 @@ def test_the_checker_finds_faults() -> None:
     assert faults({"n": 1}, schema) == []
     assert faults({"n": True}, schema) == ["$.n: True is no integer"]
     assert faults({"m": 1}, schema) == ["$: has no `n`", "$.m: must not be there"]
+
+
+def test_json_is_taken_and_makes_errors_json_too(vidgen) -> None:
+    assert (
+        vidgen("schema", "--json", "vidgen.error/1").out == vidgen("schema", "vidgen.error/1").out
+    )
+    ran = vidgen("schema", "--json", "vidgen.eror/1")
+    assert json.loads(ran.err.splitlines()[-1])["next"] == "vidgen schema vidgen.error/1"

@@ -336,6 +336,9 @@ def test_the_self_test_passes_and_can_fail(vidgen, monkeypatch) -> None:
     ran = vidgen("evaluate-fvd", "--self-test")
     assert ran.code == 0, ran.err
     assert "FAILED" not in ran.text
+    for line in ran.text.splitlines()[1:]:
+        known, computed = line.partition(" ok")[0].split()[-2:]
+        assert (known != computed) == (" ok, to " in line), line
     found = report(vidgen("evaluate-fvd", "--self-test", "--json"))
     known = {item["expected"] for item in found["items"]}
     assert {17, 1.9211540048, 94.7775048917, 91.4000168364, 0} <= known

@@ -143,9 +143,16 @@ def as_table(done: list[Check]) -> str:
     lines = [
         f"{c.name:<{width}}  {c.expected:>15.8f}  {c.found:>15.8f}  "
         + ("ok" if c.passed else "FAILED")
+        + _near(c)
         for c in done
     ]
     return "\n".join([f"{'':<{width}}  {'known':>15}  {'computed':>15}", *lines])
+
+
+def _near(check: Check) -> str:
+    """How far apart the two may be, where the digits shown differ."""
+    same = f"{check.expected:.8f}" == f"{check.found:.8f}"
+    return "" if same else f", to {check.tolerance:g}"
 
 
 def require_all(done: list[Check]) -> None:

@@ -7,7 +7,7 @@ import importlib
 from typing import Annotated
 
 from vidgen.cli.app import COMMANDS
-from vidgen.cli.options import argument
+from vidgen.cli.options import Json, argument
 from vidgen.cli.page import Page
 from vidgen.cli.runner import print_json
 from vidgen.cli.schemas import SCHEMAS as SHARED
@@ -35,7 +35,7 @@ A number goes up when a key changes its meaning or goes away. Keys may be added 
 Names = Annotated[list[str] | None, argument("NAME", "vidgen.record/1, vidgen.error/1, …")]
 
 
-def schema(names: Names = None) -> None:
+def schema(names: Names = None, json: Json = False) -> None:
     known = SHARED if names and set(names) <= SHARED.keys() else all_schemas()
     for name in names or ():
         if name not in known:
