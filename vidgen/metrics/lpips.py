@@ -17,6 +17,7 @@ from vidgen.io.weights import load_safetensors, sha256
 from vidgen.metrics.fidelity import check_pair
 from vidgen.metrics.state_file import read_state
 from vidgen.nn.lpips_backbones import BACKBONES, Backbone, name_of
+from vidgen.nn.pixels import from_uint8
 
 HEADS = Path(__file__).parent / "lpips_heads"
 SHIFT = (-0.030, -0.088, -0.188)  # the scaling layer of v0.1, for pixels of −1 … 1
@@ -66,7 +67,7 @@ class Lpips(nn.Module):
 
     def _seen(self, clip: Tensor) -> list[Tensor]:
         """What each tap sees of `b t h w 3`, of length 1 at each place: `(b t) c h w`."""
-        x = rearrange(clip.float() / 127.5 - 1, "b t h w c -> (b t) c h w")
+        x = rearrange(from_uint8(clip), "b t h w c -> (b t) c h w")
         taps = self.backbone((x - self.shift) / self.scale)
         return [tap / (tap.square().sum(dim=1, keepdim=True).sqrt() + EPS) for tap in taps]
 
