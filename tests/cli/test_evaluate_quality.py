@@ -87,7 +87,8 @@ def test_long_clips_are_measured_in_pieces(vidgen, monkeypatch) -> None:
     for name, score in whole["scores"].items():
         assert pieces["scores"][name]["value"] == pytest.approx(score["value"], rel=1e-12)
     assert set(whole["scores"]) == {"psnr", "ssim", "flicker", "error-change", "failed"}
-    assert "1 of 1 clips have no ms-ssim: frames are 32x24" in whole["warnings"][0]
+    assert whole["warnings"] == []
+    assert "frames are 32x24" in whole["details"]["without"]["ms-ssim"]
 
 
 def test_clips_are_paired_by_id_whatever_their_order(vidgen) -> None:
@@ -98,7 +99,8 @@ def test_clips_are_paired_by_id_whatever_their_order(vidgen) -> None:
     psnr = found["scores"]["psnr"]
     assert psnr["value"] == pytest.approx(48.1308, abs=1e-4)
     assert psnr["low"] == pytest.approx(psnr["high"])
-    assert psnr["n"] == 6 and found["settings"]["pair"] == "id"
+    assert psnr["n"] == 6 and found["settings"]["pair"] == "auto"
+    assert found["details"]["paired_by"] == "id"
     assert sorted(item["id"] for item in found["items"]) == sorted(clips)
 
 
@@ -119,7 +121,8 @@ def test_by_name_where_ids_say_nothing(vidgen) -> None:
         for i in (1, 2):
             Path(side, f"{side}{i}.mp4").rename(Path(side, f"clip{i}.mp4"))
     found = report(vidgen("evaluate-quality", "r", "m", "--metrics", "psnr", "--json"))
-    assert found["settings"]["pair"] == "name"
+    assert found["settings"]["pair"] == "auto"
+    assert found["details"]["paired_by"] == "name"
     assert [item["id"] for item in found["items"]] == ["clip1", "clip2"]
     assert found["scores"]["psnr"]["value"] == "inf"
 
@@ -181,7 +184,35 @@ def test_what_has_no_counterpart_is_named(vidgen) -> None:
     assert found["scores"]["psnr"]["n"] == 1
     assert found["details"]["left_out"]["reference"] == ["`b` has no counterpart in m.vgs"]
     assert [i["left_out"] for i in found["inputs"]] == [1, 1]
-    assert any("`b` has no counterpart" in text for text in found["warnings"])
+    said = [text for text in found["warnings"] if "left out" in text]
+    assert said == [
+        "r.vgs: left out 1 without a counterpart: b", "m.vgs: left out 1 without a counterpart: c"
+    ]  # fmt: skip
+
+
+def test_how_to_go_on_without_a_counterpart(vidgen) -> None:
+    stream("r.vgs", {str(n): clip(n) for n in range(8)})
+    stream("m.vgs", {"0": clip(9)})
+    stream("o.vgs", {f"o{n}": clip(n) for n in range(8)})
+    ran = vidgen("evaluate-quality", "r.vgs", "m.vgs")
+    assert "--skip-bad" in ran.err and "--pair" not in ran.err
+    assert "next: --pair order" in vidgen("evaluate-quality", "r.vgs", "o.vgs").err
+    words = ("evaluate-quality", "r.vgs", "m.vgs", "--metrics", "psnr", "--skip-bad", "--json")
+    (said,) = report(vidgen(*words))["warnings"]
+    assert said == "r.vgs: left out 7 without a counterpart: 1, 2, 3, 4, 5, …"
+
+
+def test_how_auto_came_to_pair_is_no_setting(vidgen) -> None:
+    """One folder of one video goes by order, with records of its id by their ids."""
+    video("r/a/", clip(0))
+    video("m/a/", clip(1))
+    stream("m.vgs", {"a": clip(1)})
+    words = ("evaluate-quality", "r", "--metrics", "psnr")
+    assert vidgen(*words, "m", "--report", "base.json").code == 0
+    assert vidgen(*words, "m.vgs", "--baseline", "base.json").code == 0
+    assert json.loads(Path("base.json").read_text())["details"]["paired_by"] == "order"
+    ran = vidgen(*words, "m.vgs", "--baseline", "base.json", "--pair", "id")
+    assert ran.code == 3 and "pair" in ran.err
 
 
 def test_what_was_left_out_can_be_gated(vidgen) -> None:
@@ -344,6 +375,10 @@ def test_equal_frames_and_clips_do_not_hide_the_others(vidgen) -> None:
     assert found["scores"]["psnr"]["n"] == 1
     assert "2 of 2 clips have frames, 4 in all, that equal" in found["warnings"][0]
     assert vidgen(*words, "--min", "psnr=60").code == 4
+    same = report(vidgen("evaluate-quality", "r.vgs", "r.vgs", "--metrics", "psnr", "--json"))
+    assert same["warnings"] == [
+        "all 6 frames equal the reference's: psnr is infinite, as nothing differs"
+    ]
 
 
 class FewClasses:

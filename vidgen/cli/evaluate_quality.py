@@ -65,7 +65,8 @@ all clips together, by a C3D tuned on UCF-101, which --weights names: their firs
 shuffled by seed 42, the mean over 10 parts, as StyleGAN-V has it. It grows with the number of
 clips.
 
-The default is psnr, ssim, ms-ssim, flicker and error-change; of MADE alone temporal-flickering.
+The default is psnr, ssim, ms-ssim (where any clip is large enough), flicker and error-change; of
+MADE alone temporal-flickering.
 
 failed: the clips that --skip-bad left out, of all; no other score has them, so --max failed=0
 belongs to every gate that skips.""",
@@ -156,7 +157,7 @@ def evaluate_quality(
     first = Side.of("made" if made is None else "reference", ref, kept)
     second = None if made is None else Side.of("made", made, kept)
     if second is not None:
-        pair = chosen(pair, first, second, skip_bad=skip_bad)
+        how = chosen(pair, first, second, skip_bad=skip_bad)
 
     if "is" in names and first.videos and not skip_bad:
         enough(len(first.sources))
@@ -171,19 +172,21 @@ def evaluate_quality(
             found.add(measure, clip.id, clip)
             console.step(done := len(found.items), max(done, len(first.sources)), "clip")
     else:
-        for name, true, own in pairs(first, second, pair, kept, skip_bad=skip_bad):
+        found.how = how
+        for name, true, own in pairs(first, second, how, kept, skip_bad=skip_bad):
             try:
                 true, own = fitted(name, true, own, resize=resize, shortest=shortest)
             except InputError as error:
                 if not skip_bad:
                     raise
-                second.bad.append(error.what)
-                second.lost.append(name)
+                second.leave_out(name, error)
                 continue
             found.add(measure, name, own, true)
             console.step(done := len(found.items), max(done, len(first.sources)), "clip")
     sides = [first] if second is None else [first, second]
     report = found.report(sides, measure, settings, kept)
+    for metric, why in measure.without(len(found.items)).items():
+        console.say(f"no {metric}: {why}")
     return reporting.finish(report, console, found.shown)
 
 
@@ -287,8 +290,8 @@ def resized(frames: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def lost(sides: Sequence[Side]) -> int:
     """Clips that were left out, a pair counted once: a broken one leaves its reference alone."""
-    alone = {key for side in sides for key in side.lost}
-    return max(len(alone), *(len(side.bad) for side in sides))
+    keys = {key for side in sides for key in (*side.alone, *side.unused)}
+    return max(len(keys), *(len(side.bad) for side in sides))
 
 
 class Found:
@@ -299,6 +302,7 @@ class Found:
         self.items: list[dict[str, Any]] = []
         self.digests: tuple[list[str], list[str]] = ([], [])  # of the made, of the true
         self.shown: list[tuple[str, np.ndarray, np.ndarray | None]] = []
+        self.how: How | None = None  # the clips were paired
         self.rates = 0  # clips whose rate is not the reference's
 
     def add(self, measure: Measure, name: str, own: Clip, true: Clip | None = None) -> None:
@@ -321,8 +325,8 @@ class Found:
         bad = [line for side in sides for line in side.bad]
         if not self.items:
             raise InputError("no two clips could be compared", why="; ".join(bad[:3]) or None)
-        if unmatched := [line for line in bad if "no counterpart" in line]:
-            kept.warn(f"left out: {'; '.join(unmatched[:5])}")
+        for side in sides:
+            side.warn(kept)
         for text in measure.warnings(len(self.items)):
             kept.warn(text)
         if self.rates:
@@ -335,6 +339,10 @@ class Found:
                            "sha256": whole, "left_out": len(side.bad)})  # fmt: skip
         scores = mean_scores(self.items, {**WITH_REF, **ALONE})
         details: dict[str, Any] = {"left_out": {s.role: s.bad for s in sides}} if bad else {}
+        if self.how is not None:
+            details["paired_by"] = self.how
+        if without := measure.without(len(self.items)):
+            details["without"] = without
         if measure.inception is not None:
             scores["is"], details["is_std"] = measure.inception.score()
         failed = lost(sides)

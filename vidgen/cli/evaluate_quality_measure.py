@@ -51,6 +51,7 @@ class Measure:
     asked    whether they were asked for by name: then one that a clip can't have is an error
     pixels   where to compute what is no network
     missing  (metric, why) → how many clips go without
+    frames   of which psnr was taken
     exact    frames that equal the reference's, whose psnr is infinite, of each clip that has any
     """
 
@@ -62,6 +63,7 @@ class Measure:
     missing: Counter[tuple[str, str]] = field(default_factory=Counter)
     inception: Inception | None = None
     exact: list[int] = field(default_factory=list)
+    frames: int = 0
 
     def __call__(self, name: str, made: Any, true: Any = None) -> dict[str, float | None]:
         """Every metric of a clip; None where it has none. InputError where that was asked for."""
@@ -83,10 +85,22 @@ class Measure:
             found[metric] = None if math.isnan(value) else value
         return found
 
+    def without(self, count: int) -> dict[str, str]:
+        """What nobody asked for and no clip can have, as all are too small, and why."""
+        why = [(why, n) for (metric, why), n in self.missing.items() if metric == "ms-ssim"]
+        if self.asked or not why or sum(n for _, n in why) < count:
+            return {}
+        return {"ms-ssim": why[0][0] if len(why) == 1 else "all clips are too small"}
+
     def warnings(self, count: int) -> Iterator[str]:
+        without = self.without(count)
         for (metric, why), n in self.missing.items():
-            yield f"{n} of {count} clips have no {metric}: {why}"
-        if self.exact:
+            if metric not in without:
+                yield f"{n} of {count} clips have no {metric}: {why}"
+        if self.exact and sum(self.exact) == self.frames:
+            yield (f"all {self.frames} frames equal the reference's: psnr is infinite, as nothing"
+                   " differs")  # fmt: skip
+        elif self.exact:
             yield (f"{len(self.exact)} of {count} clips have frames, {sum(self.exact)} in all, that"
                    " equal the reference's: psnr is infinite there, and its mean that of the"
                    " others")  # fmt: skip
@@ -143,6 +157,7 @@ class Measure:
             float(x) for at in _pieces(made, 0) for x in fidelity.psnr(made[:, at], true[:, at])[0]
         ]
         finite = [x for x in frames if math.isfinite(x)]
+        self.frames += len(frames)
         if len(finite) < len(frames):
             self.exact.append(len(frames) - len(finite))
         return math.fsum(finite) / len(finite) if finite else math.inf

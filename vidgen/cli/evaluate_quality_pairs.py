@@ -27,7 +27,8 @@ class Side:
     given: str
     sources: list[str]  # files, folders of pictures, -
     bad: list[str] = field(default_factory=list)  # what was left out, and why
-    lost: list[str] = field(default_factory=list)  # what those are paired by that met none
+    alone: list[str] = field(default_factory=list)  # those without a counterpart
+    unused: dict[str, str] = field(default_factory=dict)  # others, and why: nobody has warned yet
 
     @classmethod
     def of(cls, role: Literal["reference", "made"], given: str, kept: Kept) -> Side:
@@ -79,13 +80,28 @@ class Side:
                 except InputError as error:
                     if not skip_bad:
                         raise
-                    self.bad.append(error.what)
+                    self.leave_out(name, error)
                     continue
                 yield name, clip
             return
-        read = clips(self.sources, None, kept, skip_bad=skip_bad, bad=self.bad)
+        unread: list[str] = []  # of which `clips` warns
+        read = clips(self.sources, None, kept, skip_bad=skip_bad, bad=unread)
         for number, clip in enumerate(read, 1):
             yield clip.id if how == "id" else str(number), clip
+        self.bad += unread
+
+    def leave_out(self, key: str, error: InputError) -> None:
+        self.bad.append(error.what)
+        self.unused[key] = error.what
+
+    def warn(self, kept: Kept) -> None:
+        """Say what was left out, unless `clips` has."""
+        if self.alone:
+            kept.warn(f"{self.given}: left out {len(self.alone)} without a counterpart:"
+                      f" {_some(self.alone)}")  # fmt: skip
+        if self.unused:
+            whys = _some(list(self.unused.values()), 3)
+            kept.warn(f"{self.given}: left out {len(self.unused)}: {whys}")
 
 
 def chosen(how: How, ref: Side, made: Side, *, skip_bad: bool) -> How:
@@ -172,17 +188,26 @@ def _unmatched(
     if skip_bad:
         for side, other, keys in ((ref, made, refs), (made, ref, mades)):
             side.bad += [f"`{key}` has no counterpart in {other.given}" for key in keys]
-            side.lost += keys
+            side.alone += keys
         return
     said = [
-        f"{len(keys)} of {side.given} ({', '.join(keys[:5])}{', …' if len(keys) > 5 else ''})"
+        f"{len(keys)} of {side.given} ({_some(keys)})"
         for side, keys in ((ref, refs), (made, mades))
         if keys
     ]
     if said:
         by = {"id": "ids", "name": "file names", "order": "order"}[how]
+        other = ""
+        if how == "id" and ref.videos and made.videos and {*ref.names()} == {*made.names()}:
+            other = "--pair name; "
+        elif how != "order" and len(refs) == len(mades):
+            other = "--pair order, if both are in one order; "
         raise InputError(
             f"clips without a counterpart: {' and '.join(said)}",
             why=f"they are paired by {by}",
-            next="--pair id, name or order; --skip-bad leaves them out, and counts them",
+            next=f"{other}--skip-bad leaves them out, and counts them as failed",
         )
+
+
+def _some(words: Sequence[str], most: int = 5) -> str:
+    return ", ".join(words[:most]) + (", …" if len(words) > most else "")
