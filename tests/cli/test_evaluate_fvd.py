@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, get_args
@@ -13,7 +15,7 @@ import torch
 from clips import DATA, save
 from json_schema import faults
 
-from vidgen.cli import evaluate_fvd_scores
+from vidgen.cli import evaluate_fvd, evaluate_fvd_scores
 from vidgen.cli.eval_clips import Kept
 from vidgen.cli.evaluate_fvd import PAGE, SCHEMAS, ProtocolName
 from vidgen.cli.evaluate_fvd_protocols import PROTOCOLS
@@ -52,6 +54,8 @@ def colors(monkeypatch: pytest.MonkeyPatch) -> None:
         return made
 
     monkeypatch.setattr(extractors, "make", make)
+    check = evaluate_fvd.check_weights  # this network brings its own, whatever it is called
+    monkeypatch.setattr(evaluate_fvd, "check_weights", lambda name, given: check("world", given))
 
 
 def noise(id: str, seed: int, *, frames: int = 5, side: int = 8, bright: float = 0) -> Record:
@@ -280,6 +284,35 @@ def test_usage(vidgen, sides, words, said) -> None:
     ran = vidgen("evaluate-fvd", *words)
     assert ran.code == 2, ran.err
     assert said in ran.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("a.mp4", "none"), "none: no such file or folder"),
+        (("a.mp4", "empty"), "empty: is an empty folder"),
+        (("a.mp4", "a.mp4", "--features", "i3d:google"), "i3d:google needs weights"),
+        (("a.mp4", "a.mp4", "--features", "clip", "--weights", "no.pt"), "no.pt: no such file"),
+        (("a.mp4", "a.mp4", "--max", "fdv=3"), "there is no score `fdv` here"),
+    ],
+)
+def test_what_is_not_there_is_told_before_torch_is_imported(clean, words, said) -> None:
+    Path("empty").mkdir()
+    write_clip(noise("a", 1), "a.mp4")
+    code = "import sys; from vidgen.cli.app import main; main(); print('torch' in sys.modules)"
+    words = (sys.executable, "-c", code, "evaluate-fvd", *words)
+    ran = subprocess.run(words, capture_output=True, text=True)
+    assert said in ran.stderr
+    assert ran.stdout == "False\n"
+
+
+def test_clips_that_are_too_short_for_the_network_are_to_be_longer(vidgen, clean) -> None:
+    some("one.vgs", 2, 1, frames=1)
+    some("three.vgs", 2, 1, frames=3)
+    ran = vidgen("evaluate-fvd", "one.vgs", "one.vgs", *FOUR)
+    assert (ran.code, "next: make longer clips" in ran.err) == (3, True), ran.err
+    ran = vidgen("evaluate-fvd", "three.vgs", "three.vgs", *FOUR)
+    assert (ran.code, "next: --num-frames takes fewer" in ran.err) == (3, True), ran.err
 
 
 def test_an_empty_folder(vidgen, sides) -> None:

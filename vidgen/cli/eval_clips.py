@@ -64,6 +64,7 @@ class Sampling:
     fps         bring the clip to this rate first, by repeating or leaving out frames; None: its own
     start       where the stretch lies
     seed        of a random start, which also depends on the clip's id
+    least       frames that whoever asks can't do without: taking fewer is no way out then
     """
 
     num_frames: int | None
@@ -71,6 +72,7 @@ class Sampling:
     fps: float | None = None
     start: Literal["first", "middle", "random"] = "first"
     seed: int = 0
+    least: int = 1
 
     @property
     def span(self) -> int | None:
@@ -349,10 +351,11 @@ def _enough(name: str, there: int, sampling: Sampling) -> None:
         return
     at = f" at {sampling.fps:g} a second" if sampling.fps else ""
     every = f", every {sampling.stride}. of {need}" if sampling.stride > 1 else ""
+    fewer = "--num-frames takes fewer" if there >= sampling.least else "make longer clips"
     raise InputError(
         f"{name}: has {there} frames{at}, {need} are needed",
         why=f"{sampling.num_frames} frames are taken of each clip{every}" if need > 1 else None,
-        next=f"--num-frames takes fewer; {SKIP}",
+        next=f"{fewer}; {SKIP}",
     )
 
 

@@ -7,17 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from vidgen.cli.console import Console
-from vidgen.cli.eval_clips import Kept, Sampling
+from vidgen.cli.eval_clips import Kept, Sampling, expand
 from vidgen.cli.evaluate_fvd_features import (
     Extraction,
     Side,
     check_asked,
+    check_weights,
     feature_sets,
     media,
     warn_of,
 )
 from vidgen.cli.evaluate_fvd_protocols import Protocol, chosen
 from vidgen.cli.evaluate_fvd_scores import SCORES, measure, settings
+from vidgen.cli.media import content_of
 from vidgen.cli.options import (
     RUNNING,
     Device,
@@ -78,6 +80,7 @@ precision, density: how many fake clips lie where real ones do. recall, coverage
 real there is among the fakes. Of 5 nearest neighbors.
 failed: clips of both sides that --skip-bad left out; --max failed=0 allows none.""",
         "CLIPS": """\
+A clip takes as many frames as the network needs, at least: world 16, i3d 9, clip 1.
 A video is decoded to its end, also where only its first frames are taken: one that is damaged
 anywhere is refused, or left out by --skip-bad. Of long videos this takes most of the time; files
 of features take none.""",
@@ -197,7 +200,10 @@ def evaluate_fvd(
     check_files(saved | {"--report": reporting.report, "--html": reporting.html},
                 force=reporting.force)  # fmt: skip
     warns = Kept(console)
-    sides = Side.of("REAL", real, warns), Side.of("FAKE", fake, warns)
+    paths = expand([real], warns), expand([fake], warns)
+    if any(content_of(path) == "video" for side in paths for path in side):
+        check_weights(means.features, weights)
+    sides = Side.of("REAL", real, paths[0]), Side.of("FAKE", fake, paths[1])
 
     extraction = None
     if not any(side.clips for side in sides):
@@ -263,8 +269,7 @@ def _extraction(
     name: str, weights: str | None, device: str, sampling: Sampling, batch_size: int,
     *, skip_bad: bool, keep: bool,
 ) -> Extraction:  # fmt: skip
-    if weights is not None and not Path(weights).exists():
-        raise UsageError(f"--weights {weights}: no such file")
+    check_weights(name, weights)
 
     from vidgen.metrics.extractors import make
     from vidgen.stages.base import Compute

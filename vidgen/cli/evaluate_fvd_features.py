@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidgen.cli.eval_clips import Clip, Sampling, Warns, clips, expand
+from vidgen.cli.eval_clips import Clip, Sampling, Warns, clips
 from vidgen.cli.media import content_of
 from vidgen.errors import InputError, UsageError
 
@@ -38,11 +39,10 @@ class Side:
     )
 
     @classmethod
-    def of(cls, role: str, given: str, console: Warns) -> Side:
-        """UsageError or InputError for what isn't there."""
+    def of(cls, role: str, given: str, paths: list[str]) -> Side:
+        """`paths`: what `expand` found for what was given."""
         from vidgen.metrics.feature_file import is_feature_file
 
-        paths = expand([given], console)
         files = [p for p in paths if content_of(p) == "records" and is_feature_file(p)]
         return cls(role, given, [p for p in paths if p not in set(files)], files)
 
@@ -77,7 +77,8 @@ class Extraction:
         if most is not None and most < least:
             raise UsageError(
                 f"--num-frames {most}: the features `{self.extractor.name}` need {least}",
-                next=f"--num-frames {least}",
+                why="clips that are shorter can't be compared by them",
+                next=f"--num-frames {least}, and clips of as many frames",
             )
 
     def expected(self) -> FeatureSet:
@@ -93,7 +94,8 @@ class Extraction:
     def of(self, side: Side, console: Console, warns: Warns) -> FeatureSet:
         from vidgen.metrics.extraction import extract
 
-        read = clips(side.clips, self.sampling, warns, skip_bad=self.skip_bad, bad=side.bad)
+        sampling = replace(self.sampling, least=self.extractor.min_frames)
+        read = clips(side.clips, sampling, warns, skip_bad=self.skip_bad, bad=side.bad)
         found = extract(
             self._pixels(read, side),
             self.extractor,
@@ -138,6 +140,18 @@ def feature_sets(
                 why="a spread takes two at least, an FVD worth its name hundreds",
             )
     return found[0], found[1]
+
+
+def check_weights(name: str, weights: str | None) -> None:
+    """UsageError, before torch is imported, for weights that are needed or given and not there."""
+    if weights is not None and not Path(weights).exists():
+        raise UsageError(f"--weights {weights}: no such file")
+    if weights is None and (name == "clip" or name.startswith("i3d:")):
+        what = "a folder of CLIP" if name == "clip" else "a file of I3D; the help says which"
+        raise UsageError(
+            f"{name} needs weights, which vidgen does not ship",
+            why=f"--weights takes {what}", next="--weights FILE",
+        )  # fmt: skip
 
 
 def warn_of(real: FeatureSet, fake: FeatureSet, warns: Warns) -> None:
