@@ -92,7 +92,7 @@ def test_scores_are_cosines_of_what_transformers_embeds(vidgen, clips, model) ->
         expected.append([np.mean(fits), np.mean(near), np.mean(first)])
     found = report(vidgen("evaluate-clip", "c.vgs", "--model", model, "--json"))
     names = ["clipsim", "frame-consistency", "first-frame-consistency"]
-    assert list(found["scores"]) == names
+    assert list(found["scores"]) == [*names, "failed"]
     for item, values in zip(found["items"], expected, strict=True):
         assert [item[name] for name in names] == pytest.approx(values, abs=1e-5)
     for name, value in zip(names, np.mean(expected, 0), strict=True):
@@ -136,7 +136,7 @@ def test_a_still_clip_is_consistent(vidgen, model) -> None:
     names = "frame-consistency,first-frame-consistency"
     words = ("evaluate-clip", "s.vgs", "--model", model, "--metrics", names)
     found = report(vidgen(*words, "--json"))
-    assert [s["value"] for s in found["scores"].values()] == pytest.approx([1, 1], abs=1e-6)
+    assert [s["value"] for s in found["scores"].values()] == pytest.approx([1, 1, 0], abs=1e-6)
     assert vidgen(*words, "--max", "frame-consistency=0.5").code == 4
 
 
@@ -151,6 +151,9 @@ def test_clips_that_cannot_be_scored_are_counted(vidgen, model) -> None:
     ran = vidgen(*words)
     assert ran.code == 3 and "clip `b` does not know its prompt" in ran.err
     found = report(vidgen(*words, "--skip-bad", "--json"))
+    assert found["scores"]["failed"]["value"] == found["inputs"][0]["left_out"] > 0
+    assert sum("left out" in text for text in found["warnings"]) == 1
+    assert vidgen(*words, "--skip-bad", "--max", "failed=0").code == 4
     assert found["inputs"][0] | {"sha256": ""} == {
         "role": "made", "name": "s.vgs", "clips": 1, "sha256": "", "left_out": 2,
     }  # fmt: skip

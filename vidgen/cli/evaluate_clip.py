@@ -15,7 +15,7 @@ from vidgen.cli.page import Page
 from vidgen.cli.reporting import REPORT_SCHEMA, Reporting
 from vidgen.cli.rows import row_id, rows_by_id
 from vidgen.errors import Exit, InputError, UsageError
-from vidgen.metrics.report import Report
+from vidgen.metrics.report import Report, Score
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +50,7 @@ on (bootstrap of clips).""",
 All are cosines, -1 to 1, higher is better. clipsim: of each frame and the prompt. CLIP-T is the
 same times 100; CLIPScore is 2.5 times it, where it is not below 0. frame-consistency: of
 neighboring frames (CLIP-F). first-frame-consistency: of each later frame and the first. A still
-clip has 1 in both.""",
+clip has 1 in both. failed: the clips that --skip-bad left out; no other score has them.""",
     },
     see_also=["vidgen-evaluate-world(1)", "vidgen-evaluate-fvd(1)"],
 )  # fmt: skip
@@ -102,7 +102,7 @@ def evaluate_clip(
         )
     if not Path(model).is_dir():
         raise UsageError(f"--model {model}: no such folder")
-    reporting.check(names, tool=PAGE.name)
+    reporting.check([*names, "failed"], tool=PAGE.name)
     kept = Kept(console)
     sources = expand(made or [], kept)
     rows = None
@@ -122,7 +122,7 @@ def evaluate_clip(
             next="--metrics frame-consistency,first-frame-consistency",
         )
     settings = {"model": clip.settings, "scale": "cosine, -1 to 1", **INTERVAL}
-    reporting.check(names, tool=PAGE.name, settings=settings)
+    reporting.check([*names, "failed"], tool=PAGE.name, settings=settings)
     found = Found(clip, names, rows, SHOWN if reporting.html is not None else 0)
     bad: list[str] = []
     for video in clips(sources, None, kept, skip_bad=skip_bad, bad=bad):
@@ -208,15 +208,15 @@ class Found:
                 f"{cut} of {len(self.items)} prompts are longer than the {self.clip.context} tokens"
                 " that this CLIP reads: their ends count for nothing"
             )
-        if bad:
-            kept.warn(f"left out: {'; '.join(bad[:3])}{'; …' if len(bad) > 3 else ''}")
         if self.rows and (unused := sorted(self.rows.keys() - self.used)):
             kept.warn(f"{len(unused)} prompts have no clip: {', '.join(unused[:3])}")
         whole = hashlib.sha256("".join(sorted(self.digests)).encode()).hexdigest()
         inputs = [{"role": "made", "name": made, "clips": len(self.items), "sha256": whole,
                    "left_out": len(bad)}]  # fmt: skip
         details: dict[str, Any] = {"truncated": cut} if "clipsim" in self.names else {}
+        scores = mean_scores(self.items, KINDS)
+        scores["failed"] = Score(float(len(bad)), better="lower", n=len(self.items) + len(bad))
         return Report(
-            PAGE.name, settings, inputs, mean_scores(self.items, KINDS), kept.warnings, self.items,
+            PAGE.name, settings, inputs, scores, kept.warnings, self.items,
             details | ({"left_out": {"made": bad}} if bad else {}),
         )  # fmt: skip
