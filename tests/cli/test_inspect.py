@@ -136,3 +136,12 @@ def test_only_headers_of_records_are_read_and_torch_is_not_imported(vidgen) -> N
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("command", ["inspect", "log"])
+def test_a_report_is_called_one(vidgen, clean, command) -> None:
+    Path("fvd.json").write_text('{\n "schema": "vidgen.report/1"\n}\n')
+    ran = vidgen(command, "fvd.json")
+    assert ran.code == 3
+    assert "fvd.json: is JSON, as reports of evaluations are" in ran.err
+    assert "vidgen diff A B compares two reports" in ran.err

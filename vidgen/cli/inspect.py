@@ -11,6 +11,7 @@ from vidgen.cli.console import printable
 from vidgen.cli.media import content_of, decode_all, parse_comment
 from vidgen.cli.options import Json, argument, option
 from vidgen.cli.page import Page
+from vidgen.cli.report_compare import refuse_report
 from vidgen.cli.runner import print_json, require_stdin
 from vidgen.cli.schemas import (
     ANY,
@@ -112,6 +113,8 @@ def inspect(inputs: Inputs = None, *, headers: Headers = False, json: Json = Fal
     paths = inputs or ["-"]
     if "-" in paths:
         require_stdin()
+    for path in paths:
+        refuse_report(path)
     if json:
         _print_json(paths, headers)
     else:

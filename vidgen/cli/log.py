@@ -10,6 +10,7 @@ from vidgen.cli.console import printable
 from vidgen.cli.media import content_of, history_of
 from vidgen.cli.options import Json, argument
 from vidgen.cli.page import Page
+from vidgen.cli.report_compare import refuse_report
 from vidgen.cli.runner import print_json, require_stdin
 from vidgen.cli.schemas import LOG_ENTRY, TEXT, array, obj, report
 from vidgen.errors import InputError
@@ -59,6 +60,8 @@ def log(inputs: Inputs = None, json: Json = False) -> None:
     paths = inputs or ["-"]
     if "-" in paths:
         require_stdin()
+    for path in paths:
+        refuse_report(path)
     broken: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     before: list[dict[str, Any]] | None = None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vidgen.cli.compare import Comparison
 from vidgen.cli.report_text import difference_line
+from vidgen.errors import InputError
 from vidgen.metrics.report import Report, compare, plain
 
 
@@ -18,6 +19,15 @@ def is_json(path: str) -> bool:
     with open(path, "rb") as f:
         head = f.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
     return (head.startswith(b"{") and b"\0" not in head) or Path(path).suffix == ".json"
+
+
+def refuse_report(path: str) -> None:
+    """InputError for a report where records or videos are asked for."""
+    if is_json(path):
+        raise InputError(
+            f"{path}: is JSON, as reports of evaluations are, and no record or video",
+            next="vidgen diff A B compares two reports",
+        )
 
 
 def compare_reports(a: str, b: str, tolerance: float) -> Comparison:
