@@ -54,3 +54,30 @@ def no_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     from vidgen.systems.load import ClipNetwork
 
     monkeypatch.setattr(ClipNetwork, "load", lambda self: pytest.fail("weights were read"))
+
+
+@pytest.fixture
+def six_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    """evaluate-fvd with the network of `fvd_clips`, whatever it is called."""
+    from fvd_clips import Colors
+
+    from vidgen.cli import evaluate_fvd
+    from vidgen.metrics import extractors
+
+    def make(name: str, *, weights: Path | None, device: object) -> Colors:
+        made = Colors()
+        made.name = name
+        made.settings = {**Colors.settings, "extractor": name}  # type: ignore[misc]
+        return made
+
+    monkeypatch.setattr(extractors, "make", make)
+    check = evaluate_fvd.check_weights  # this network brings its own
+    monkeypatch.setattr(evaluate_fvd, "check_weights", lambda name, given: check("world", given))
+
+
+@pytest.fixture
+def sides(clean: Path) -> tuple[str, str]:
+    """Forty real clips, and forty that are brighter."""
+    from fvd_clips import some
+
+    return some("real.vgs", 40, 1), some("fake.vgs", 40, 2, bright=12)

@@ -50,7 +50,7 @@ def test_all_kinds_of_inputs_in_their_order(heard) -> None:
     Path("in/.hidden").write_text("x")
     found = list(clips(["in"], None, heard))
     assert [c.id for c in found] == ["pictures", "r1", "r2", "v9", "v10"]
-    assert heard.said == ["in: 1 files are no clips: in/notes.txt"]
+    assert heard.said == ["in: no clips, left out: 1 of its files: in/notes.txt"]
     assert all(numbers(c) == [0, 1, 2, 3] for c in found)
     assert all(c.frames.dtype == np.uint8 and c.frames.flags.writeable for c in found)
     assert [c.id for c in clips(["in/v-*.mp4"], None, heard)] == ["v9", "v10"]

@@ -174,7 +174,9 @@ def _in_folder(folder: Path, console: Warns) -> list[str]:
             why=f"videos, folders of pictures and {', '.join(RECORD_SUFFIXES)} are looked for",
         )
     if other:
-        console.warn(f"{folder}: {len(other)} files are no clips: {_some(sorted(other))}")
+        console.warn(
+            f"{folder}: no clips, left out: {len(other)} of its files: {_some(sorted(other))}"
+        )
     return sorted(found, key=_natural)
 
 

@@ -197,15 +197,15 @@ def _unmatched(
     ]
     if said:
         by = {"id": "ids", "name": "file names", "order": "order"}[how]
-        other = ""
+        instead = ""
         if how == "id" and ref.videos and made.videos and {*ref.names()} == {*made.names()}:
-            other = "--pair name; "
+            instead = "--pair name; "
         elif how != "order" and len(refs) == len(mades):
-            other = "--pair order, if both are in one order; "
+            instead = "--pair order, if both are in one order; "
         raise InputError(
             f"clips without a counterpart: {' and '.join(said)}",
             why=f"they are paired by {by}",
-            next=f"{other}--skip-bad leaves them out, and counts them as failed",
+            next=f"{instead}--skip-bad leaves them out, and counts them as failed",
         )
 
 

@@ -57,9 +57,7 @@ def extract(
             digests += hashes
             on_batch(len(ids))
     rows = torch.frombuffer(features, dtype=torch.float32).reshape(len(ids), -1)
-    return FeatureSet(
-        rows, tuple(ids), tuple(digests), extractor.settings, sampling, name
-    )
+    return FeatureSet(rows, tuple(ids), tuple(digests), extractor.settings, sampling, name)
 
 
 Batch = tuple[list[str], list[str], Tensor]  # ids, digests, pixels `b t h w 3`
