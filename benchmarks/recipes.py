@@ -120,8 +120,8 @@ def as_table(report: dict[str, Any]) -> str:
     lines += [
         "",
         f"Accuracy is the judge's on {prompts} validation prompts, 12 steps of dpmpp_2m, guidance",
-        "2.5: with so few, differences under ten points say nothing. The held-out loss (error of the",
-        "velocity on 256 clips, the same noise for all) is the finer measure.",
+        "2.5: with so few, differences under ten points say nothing. The held-out loss (error of",
+        "the velocity on 256 clips, the same noise for all) is the finer measure.",
     ]
     return "\n".join(lines) + "\n"
 
