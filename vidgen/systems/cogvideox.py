@@ -29,10 +29,10 @@ Ours: z stays float32 from step to step, which released pipelines round to the n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +42,6 @@ from vidgen.diffusion.prediction import PREDICTIONS, Network, Prediction
 from vidgen.diffusion.schedules import ddpm_scaled_linear
 from vidgen.diffusion.solvers import Solver, ddim, dpmpp_2m
 from vidgen.errors import InputError, UsageError
-from vidgen.io import weights
 from vidgen.nn.cogvideox_config import (
     Known,
     read_settings,
@@ -53,11 +52,8 @@ from vidgen.nn.cogvideox_config import (
 from vidgen.nn.cogvideox_dit import CogVideoXConfig, CogVideoXDiT
 from vidgen.nn.cogvideox_keys import released, transformer_keys, vae_keys
 from vidgen.nn.cogvideox_vae import CogVideoXAutoencoder, CogVideoXVAEConfig
-from vidgen.nn.keys import differences, shapes
 from vidgen.systems.base import SCHEDULER, Geometry, ModelFolder
-from vidgen.systems.load import first_line
-
-Module = TypeVar("Module", bound=nn.Module)
+from vidgen.systems.load import filled_released
 
 STEPS = 50
 GUIDANCE_SCALE = 6.0
@@ -179,13 +175,15 @@ def load_transformer(folder: ModelFolder) -> CogVideoXDiT:
     """The network of a released folder, in the dtype of its weights, on the CPU."""
     where = f"{folder.path}/transformer"
     config = transformer_config(folder.config("transformer"), f"{where}/config.json")
-    return _filled(lambda: CogVideoXDiT(config), folder, "transformer", transformer_keys(config))
+    names = _names(transformer_keys(config))
+    return filled_released(partial(CogVideoXDiT, config), names, folder, "transformer")
 
 
 def load_autoencoder(folder: ModelFolder) -> CogVideoXAutoencoder:
     """Pixels ↔ latents, in the dtype of the folder's weights, on the CPU."""
     config = vae_config(folder.config("vae"), f"{folder.path}/vae/config.json")
-    return _filled(lambda: CogVideoXAutoencoder(config), folder, "vae", vae_keys(config))
+    names = _names(vae_keys(config))
+    return filled_released(partial(CogVideoXAutoencoder, config), names, folder, "vae")
 
 
 def load_scheduler(folder: ModelFolder) -> Scheduler:
@@ -193,32 +191,9 @@ def load_scheduler(folder: ModelFolder) -> Scheduler:
     return scheduler(folder._json(SCHEDULER), f"{folder.path / SCHEDULER}")
 
 
-def _filled(
-    build: Callable[[], Module], folder: ModelFolder, component: str, keys: Mapping[str, str]
-) -> Module:
-    """A network built on the meta device, whose weights are the memory map of the files.
-
-    InputError for a config that builds none, or for other tensors than its network's, by the names
-    that the files have.
-    """
-    path = folder.path / component
-    try:
-        with torch.device("meta"):
-            module = build()
-    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
-        raise InputError(f"{path}/config.json: builds no network: {first_line(error)}") from None
-    own = module.state_dict()
-    names = released(own, keys)
-    state: dict[str, Tensor] = {}
-    for file in folder.weight_files(component):
-        state.update(weights.load_safetensors(file))
-    expected = {theirs: tuple(own[name].shape) for theirs, name in names.items()}
-    if wrong := differences(expected, shapes(state)):
-        raise InputError(
-            f"{path}: the weights are not those of its config.json: {'; '.join(wrong)}"
-        )
-    module.load_state_dict({names[name]: x for name, x in state.items()}, assign=True)
-    return module.eval().requires_grad_(False)
+def _names(keys: Mapping[str, str]) -> Callable[[Iterable[str]], dict[str, str]]:
+    """What gives our tensors' names → the released ones."""
+    return lambda own: {ours: theirs for theirs, ours in released(own, keys).items()}
 
 
 # --- sizes ----------------------------------------------------------------------------------------

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from inspect import signature
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vidgen.diffusion.level import Levels
 from vidgen.diffusion.prediction import PREDICTIONS, Prediction
@@ -17,10 +17,12 @@ from vidgen.diffusion.schedules import SCHEDULES
 from vidgen.diffusion.solvers import SOLVERS, Solver
 from vidgen.errors import InputError, UsageError
 from vidgen.io import weights
+from vidgen.nn.keys import differences, shapes
 from vidgen.nn.unet import UNet, UNetConfig
 from vidgen.systems.base import SCHEDULER, ClipSampler, ModelFolder, Sampler
 
 T = TypeVar("T")
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def filled(network: type, config: type, folder: ModelFolder, component: str):
@@ -29,7 +31,7 @@ def filled(network: type, config: type, folder: ModelFolder, component: str):
     path = folder.path / component
     made: Any = sizes(network, config, folder, component)
     with torch.device("meta"):
-        module = _built(network, lambda: network(made), path)
+        module = built(lambda: network(made), f"{path}/config.json", network.__name__)
     state: dict[str, Tensor] = {}
     for file in folder.weight_files(component):
         state.update(weights.load_safetensors(file))
@@ -44,6 +46,40 @@ def filled(network: type, config: type, folder: ModelFolder, component: str):
     return module.eval().requires_grad_(False)
 
 
+def filled_released(
+    build: Callable[[], Module],
+    released: Callable[[Iterable[str]], Mapping[str, str]],
+    folder: ModelFolder,
+    component: str,
+) -> Module:
+    """The same where files name tensors as they were released: `released` takes our names and gives
+    ours → theirs. InputError for a config that builds no network, or for other tensors than its
+    network's, by the names that the files have."""
+    path = folder.path / component
+    with torch.device("meta"):
+        module = built(build, f"{path}/config.json")
+    own = module.state_dict()
+    names = released(own)
+    state: dict[str, Tensor] = {}
+    for file in folder.weight_files(component):
+        state.update(weights.load_safetensors(file))
+    expected = {theirs: tuple(own[name].shape) for name, theirs in names.items()}
+    if wrong := differences(expected, shapes(state)):
+        raise InputError(
+            f"{path}: the weights are not those of its config.json: {'; '.join(wrong)}"
+        )
+    module.load_state_dict({name: state[theirs] for name, theirs in names.items()}, assign=True)
+    return module.eval().requires_grad_(False)
+
+
+def built(build: Callable[[], T], where: str, what: str = "network") -> T:
+    """What `build` gives; InputError for sizes that make none."""
+    try:
+        return build()
+    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+        raise InputError(f"{where}: builds no {what}: {first_line(error)}") from None
+
+
 def sizes(network: type, kind: type[T], folder: ModelFolder, component: str) -> T:
     """The dataclass of the network's sizes, out of the component's config; keys that it doesn't
     have don't count. InputError for sizes that make no network."""
@@ -51,17 +87,7 @@ def sizes(network: type, kind: type[T], folder: ModelFolder, component: str) -> 
         k: v for k, v in folder.config(component).items()
         if k in kind.__dataclass_fields__  # type: ignore[attr-defined]
     }  # fmt: skip
-    return _built(network, lambda: kind(**known), folder.path / component)
-
-
-def _built(network: type, build: Callable[[], T], path: Path) -> T:
-    """What `build` gives; InputError for sizes that make no network."""
-    try:
-        return build()
-    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
-        raise InputError(
-            f"{path}/config.json: builds no {network.__name__}: {first_line(error)}"
-        ) from None
+    return built(lambda: kind(**known), f"{folder.path / component}/config.json", network.__name__)
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,9 @@ shift, which for some is another than the folder's.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -40,10 +39,8 @@ from vidgen.diffusion.level import Level, Levels
 from vidgen.diffusion.prediction import Denoiser, Flow, Network, denoiser
 from vidgen.diffusion.schedules import flow_levels, linear_flow
 from vidgen.diffusion.solvers import Solver, euler, unipc
-from vidgen.errors import InputError, UsageError
-from vidgen.io import weights
+from vidgen.errors import UsageError
 from vidgen.nn.causal_vae import CausalVAE, CausalVAEConfig
-from vidgen.nn.keys import differences, shapes
 from vidgen.nn.wan_config import (
     VAE_2_1,
     VAE_2_2,
@@ -55,9 +52,7 @@ from vidgen.nn.wan_config import (
 from vidgen.nn.wan_dit import WanConfig, WanDiT, kept
 from vidgen.nn.wan_keys import TRANSFORMER, autoencoder, released
 from vidgen.systems.base import SCHEDULER, Geometry, ModelFolder
-from vidgen.systems.load import first_line
-
-Module = TypeVar("Module", bound=nn.Module)
+from vidgen.systems.load import built, filled_released
 
 TEXT_TOKENS = 512
 TIMESTEPS = 1000
@@ -166,8 +161,9 @@ def load_transformer(
     """The network, on the CPU, in `dtype` or that of its weights, with float32 islands as released.
     2.2-A14B has `transformer_2`, too."""
     where = f"{folder.path / component}/config.json"
-    config = _built(lambda: transformer_config(folder.config(component), where), where)
-    network = _filled(partial(WanDiT, config), TRANSFORMER, folder, component)
+    config = built(lambda: transformer_config(folder.config(component), where), where)
+    names = partial(released, table=TRANSFORMER)
+    network = filled_released(partial(WanDiT, config), names, folder, component)
     for name, p in network.named_parameters():
         p.data = p.data.to(kept(name, dtype or p.dtype))
     return network
@@ -176,37 +172,9 @@ def load_transformer(
 def load_autoencoder(folder: ModelFolder) -> CausalVAE:
     """Pixels ↔ latents, on the CPU, in float32."""
     where = f"{folder.path}/vae/config.json"
-    config = _built(lambda: vae_config(folder.config("vae"), where), where)
-    return _filled(partial(CausalVAE, config), autoencoder(config), folder, "vae").float()
-
-
-def _built(build: Callable[[], Any], where: str) -> Any:
-    try:
-        return build()
-    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
-        raise InputError(f"{where}: builds no network: {first_line(error)}") from None
-
-
-def _filled(
-    network: Callable[[], Module], table: dict[str, str], folder: ModelFolder, component: str
-) -> Module:
-    """Built on the meta device; its weights are the memory map of the files. InputError, by the
-    names that the files have, for other tensors than the config's."""
-    path = folder.path / component
-    with torch.device("meta"):
-        module = _built(network, f"{path}/config.json")
-    own = module.state_dict()
-    names = released(own, table)
-    state: dict[str, Tensor] = {}
-    for file in folder.weight_files(component):
-        state.update(weights.load_safetensors(file))
-    expected = {theirs: tuple(own[name].shape) for name, theirs in names.items()}
-    if wrong := differences(expected, shapes(state)):
-        raise InputError(
-            f"{path}: the weights are not those of its config.json: {'; '.join(wrong)}"
-        )
-    module.load_state_dict({name: state[theirs] for name, theirs in names.items()}, assign=True)
-    return module.eval().requires_grad_(False)
+    config = built(lambda: vae_config(folder.config("vae"), where), where)
+    names = partial(released, table=autoencoder(config))
+    return filled_released(partial(CausalVAE, config), names, folder, "vae").float()
 
 
 # --- conditions -----------------------------------------------------------------------------------
