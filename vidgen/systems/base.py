@@ -20,6 +20,7 @@ from vidgen.io import weights
 SHIPPED = Path(__file__).parent.parent / "models"
 DEFAULT = "world"
 SCHEDULER = "scheduler/scheduler_config.json"
+PIXELS = "pixels"  # the latent space of models without an autoencoder: colors, −1 … 1
 
 # How an interpolation network sees groups (`vidgen.diffusion.groups`) → the component of a model
 # folder that holds such a network.
@@ -140,9 +141,23 @@ class ModelFolder:
         """What the log says of a component: its model's name and its weights' hash."""
         return {"name": f"{self.name}/{component}", "sha256": self.sha256(component)}
 
+    @property
+    def in_pixels(self) -> bool:
+        """Whether it makes pixels: it has a network, and no autoencoder."""
+        return "transformer" in self.index and "vae" not in self.index
+
+    @property
+    def latent_sizes(self) -> tuple[int, int]:
+        """Channels of its latents, and how many pixels wide and high one stands for."""
+        if self.in_pixels:
+            return 3, 1
+        return self.size("vae", "channels"), self.size("vae", "stride")
+
     @cached_property
     def latent_space(self) -> str:
-        """The name of this autoencoder's latents: its config and weights, hashed."""
+        """The name of this autoencoder's latents: its config and weights, hashed; or PIXELS."""
+        if self.in_pixels:
+            return PIXELS
         return weights.content_id(f"{self.name}-vae", self.config("vae"), self.sha256("vae"))
 
     @cached_property
