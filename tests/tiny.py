@@ -3,6 +3,7 @@ paths as a real one."""
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from vidgen.nn.unet import UNet, UNetConfig
 from vidgen.systems import save, upsampling
 from vidgen.systems.base import INTERPOLATIONS, Geometry, Sampler
 from vidgen.systems.interpolation import Settings
-from vidgen.train.recipe import Recipe
+from vidgen.train.recipe import Recipe, load_recipe
+from vidgen.train.task import make_task
 from vidgen.train.tasks.text import TextTask
 
 VAE = AutoencoderConfig(
@@ -82,3 +84,18 @@ def unet(folder: Path, config: UNetConfig, settings: Settings) -> None:
         for p in network.parameters():  # in a new network gates are closed
             p.add_(0.05 * torch.randn_like(p))
     save.write_component(folder, config.to_dict() | {"sample": asdict(settings)}, network)
+
+
+def pixels(folder: Path, text: Path) -> Path:
+    """Write a model that makes pixels, of random weights, and its upsampler; `text`: a model whose
+    text it reads."""
+    for stage, given in (("pixels", f"data.text={text}"), ("upsampler", f"data.base={folder}")):
+        recipe = load_recipe(f"world-snap-video-{stage}", preset="tiny", overrides=[given])
+        task = make_task(recipe)
+        torch.manual_seed(0)
+        modules = task.build()
+        made = folder.with_name(f"{folder.name}-{stage}")
+        task.export(modules, made)
+        shutil.rmtree(folder, ignore_errors=True)
+        made.rename(folder)
+    return folder

@@ -26,13 +26,23 @@ def parts(tmp_path_factory) -> Path:
     return tiny.make(tmp_path_factory.mktemp("parts") / "tiny")
 
 
-def read(name: str, preset: str, parts: Path, tmp_path: Path) -> Recipe:
+@pytest.fixture(scope="module")
+def base(parts, tmp_path_factory) -> Path:
+    """A tiny model in pixels, for its upsampler."""
+    return tiny.pixels(tmp_path_factory.mktemp("base") / "pixels", parts)
+
+
+def read(name: str, preset: str, parts: Path, base: Path, tmp_path: Path) -> Recipe:
     settings = []
     from_text = ("world-keyframes", "world-snap-video")
     if name in (*from_text, "world-interpolation", "world-upsampler"):
         settings = [f"data.vae={parts}", f"data.cache={tmp_path / 'cache'}"]
-    if name in from_text:
+    if name in from_text or name == "world-snap-video-pixels":
         settings.append(f"data.text={parts}")
+    if name == "world-snap-video-upsampler":
+        settings.append(f"data.base={base}")
+    if name.startswith("world-snap-video-"):
+        settings.append(f"data.cache={tmp_path / 'cache'}")
     return load_recipe(name, preset=preset, overrides=settings)
 
 
@@ -57,8 +67,8 @@ def stop_at(step: int):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_runs_resumes_to_the_bit_and_learns(name, parts, tmp_path) -> None:
-    recipe = read(name, "tiny", parts, tmp_path)
+def test_runs_resumes_to_the_bit_and_learns(name, parts, base, tmp_path) -> None:
+    recipe = read(name, "tiny", parts, base, tmp_path)
     whole, parted = tmp_path / "whole", tmp_path / "parted"
     train(recipe, whole, device="cpu")
     with pytest.raises(TryAgain):
@@ -73,8 +83,8 @@ def test_runs_resumes_to_the_bit_and_learns(name, parts, tmp_path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["world-autoencoder", "world-text"])
-def test_the_base_preset_trains(name, parts, tmp_path) -> None:
-    recipe = read(name, "base", parts, tmp_path).replace(
+def test_the_base_preset_trains(name, parts, base, tmp_path) -> None:
+    recipe = read(name, "base", parts, base, tmp_path).replace(
         steps=2, minutes=None, batch_size=4, log_every=1, eval_every=0
     )
     assert train(recipe, tmp_path / "run", device="cpu").step == 2

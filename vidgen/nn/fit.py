@@ -271,8 +271,8 @@ class FIT(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """z `b c t h w` (smaller than the grid: padded at the bottom and on the right, and cropped
         back), t `b`, text `b l d` with text_mask `b l` (true = a word), period `b` seconds from
-        frame to frame (0: an image, whose rate is infinite), size `b 2` rows and columns of the
-        original clip in units of the grid's, noise_level `b` of a condition, latents `b n d` of the
+        frame to frame (0: an image, whose rate is infinite), size `b 2` rows and columns that the
+        clip once had, in units of z's, noise_level `b` of a condition, latents `b n d` of the
         call before (default: zeros) → output `b c t h w`, latents `b n d`. ValueError for sizes
         that don't fit.
         """
@@ -283,6 +283,8 @@ class FIT(nn.Module):
                 f"{frames} frames of {rows} × {columns}, where the network is made for"
                 f" {c.num_frames} of {c.height} × {c.width}"
             )
+        if text.shape[-1] != c.text_dim:
+            raise ValueError(f"text is {text.shape[-1]} wide, the network takes {c.text_dim}")
         z = F.pad(z, (0, c.width - columns, 0, c.height - rows))
         patches = self.patch_norm(self.patch_in(self._grouped(z).to(self.patch_in.weight.dtype)))
         patches = patches + self._positions(b)
@@ -294,6 +296,14 @@ class FIT(nn.Module):
             patches, tokens = block(patches, tokens, context, mask, probe=probe)
         out = self._video(self.final(self.final_norm(patches)))
         return out[..., :rows, :columns], tokens
+
+    def padding(self, rows: int, columns: int) -> str | None:
+        """What is done to videos of so many rows and columns, for a log; None where they fill the
+        grid."""
+        c = self.config
+        if (rows, columns) == (c.height, c.width):
+            return None
+        return f"{rows} × {columns} padded to {c.height} × {c.width} and cropped back"
 
     def _context(
         self,

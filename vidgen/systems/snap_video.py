@@ -21,7 +21,9 @@ EDM's distribution of levels, self-conditioning in nine of ten training samples,
 text. Not published, and ours: frame rates are told as seconds from frame to frame, 0 for images;
 sizes as shares of the grid's; heights that don't divide are padded at the bottom with zeros, and
 what is cut off again has no part in the loss; the low-resolution video of the upsampler comes on
-further channels, enlarged bilinearly, with its noise level as a second token.
+further channels, enlarged bilinearly, with p times unit Gaussian noise on it and its noise level p
+as a second token, p even from 0 to `UpsamplerSampler.max_noise_level` in training; the upsampler
+begins with the base's positions, stretched over its larger grid, and zeros for those channels.
 
 Parameters, counted: `500m` 495.0 M and `3.9b` 3,910.9 M, where table 8's sizes alone give 494.8 and
 3,910.6 with the networks of the three scalar tokens at a width that nobody published;
@@ -30,13 +32,16 @@ Parameters, counted: `500m` 495.0 M and `3.9b` 3,910.9 M, where table 8's sizes 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+import torch
+import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 from vidgen.errors import InputError
 from vidgen.nn.fit import FIT, FITConfig
-from vidgen.systems.base import ModelFolder
+from vidgen.systems.base import Geometry, ModelFolder, Sampler
 from vidgen.systems.load import filled
 
 _500M = FITConfig()
@@ -67,10 +72,25 @@ WORLD = {
         latent_head_dim=32, dropout=0.0,
     ),
 }  # fmt: skip
+# The second stage behind those pixels: sides twice as long.
+WORLD["pixels-upsampler"] = replace(
+    WORLD["pixels"], in_channels=6, height=40, width=64, group=(8, 5, 4), levels=2
+)
 
 PRESETS = PAPER | {f"world-{name}": config for name, config in WORLD.items()}
 
 SELF_CONDITIONED = 0.9  # of the training samples
+
+
+UPSAMPLER = "upsampler"  # the component
+
+
+@dataclass(frozen=True)
+class UpsamplerSampler(Sampler):
+    """How the upsampler is sampled: `sample` in its config.json, beside a `Geometry`."""
+
+    noise_level: float = 0.1  # on the small video, unless the user names one
+    max_noise_level: float = 0.5  # the largest that it was trained on
 
 
 class Carried:
@@ -88,21 +108,92 @@ class Carried:
         before = self.latents
         if before is not None and len(before) != len(z):
             before = None
-        out, self.latents = self.network(z.to(dtype), t, latents=before, **told(cond))
+        out, self.latents = self.network(seen(z.to(dtype), cond), t, latents=before, **told(cond))
         return out
+
+
+def seen(z: Tensor, cond: dict[str, Tensor]) -> Tensor:
+    """What a FIT sees on its channels: z, and the small video, enlarged, if there is one."""
+    return torch.cat((z, cond["low"].to(z.dtype)), dim=1) if "low" in cond else z
 
 
 def told(cond: dict[str, Tensor]) -> dict[str, Tensor]:
     """Of the conditions that any network gets, those that a FIT takes: text, and the time from
-    frame to frame of frames at `times` `b t` (0 of a single frame)."""
+    frame to frame of frames at `times` `b t` (0 of a single frame, or of one that is repeated);
+    the size and the noise level where they are there."""
     times = cond["times"]
     period = times.diff(dim=1).mean(dim=1) if times.shape[1] > 1 else times[:, 0] * 0
-    return {"text": cond["text"], "text_mask": cond["text_mask"], "period": period}
+    given = {"text": cond["text"], "text_mask": cond["text_mask"], "period": period}
+    return given | {k: cond[k] for k in ("size", "noise_level") if k in cond}
+
+
+def enlarged(video: Tensor, height: int, width: int) -> Tensor:
+    """`b c t h w` → `b c t height width`, bilinearly, every frame by itself."""
+    frames = rearrange(video, "b c t h w -> (b t) c h w")
+    frames = F.interpolate(frames, (height, width), mode="bilinear", align_corners=False)
+    return rearrange(frames, "(b t) c h w -> b c t h w", b=len(video))
+
+
+def low_cond(low: Tensor, noise: Tensor, noise_level: Tensor) -> dict[str, Tensor]:
+    """What the upsampler is told of small videos that are enlarged, `b c t h w`: noise, the same
+    in unit Gaussian, is added, noise_level `b` times."""
+    return {"low": low + noise_level.view(-1, 1, 1, 1, 1) * noise, "noise_level": noise_level}
+
+
+@torch.no_grad()
+def begun_from(base: FIT, config: FITConfig) -> FIT:
+    """An upsampler of these sizes that begins with the weights of a base model (§3.5): where its
+    small video is not looked at yet, it is the base on a larger grid. ValueError, with both, for
+    sizes that must be the same and aren't."""
+    same = {k: (getattr(base.config, k), getattr(config, k)) for k in MUST_AGREE}
+    for name, (own, asked) in same.items():
+        if own != asked:
+            raise ValueError(f"{name} is {asked}, and the base's is {own}")
+    network, state = FIT(config), {k: x.float() for k, x in base.state_dict().items()}
+    weight, volume = torch.zeros_like(network.patch_in.weight), base.patch_in.in_features
+    weight[:, :volume] = state["patch_in.weight"]  # values of a patch come channel by channel
+    state["patch_in.weight"] = weight
+    state["positions"] = _stretched(state["positions"], base.config, config)
+    for name, x in network.state_dict().items():
+        if name.startswith("level_tokens.1."):
+            state[name] = x
+    network.load_state_dict(state)
+    return network
+
+
+# What an upsampler has in common with the base that it begins from.
+MUST_AGREE = (
+    "num_frames", "patch", "dim", "latents", "latent_dim", "context_dim", "text_dim", "blocks",
+    "global_layers", "local_layers", "head_dim", "latent_head_dim", "mlp_ratio", "out_channels",
+)  # fmt: skip
+
+
+def _stretched(positions: Tensor, small: FITConfig, large: FITConfig) -> Tensor:
+    """Positions of a grid, in the order of its groups, for another grid: between the old ones
+    linearly."""
+    order = "(gt gh gw pt ph pw) d -> d (gt pt) (gh ph) (gw pw)"
+    grid = rearrange(positions, order, **_axes(small))[None]
+    grid = F.interpolate(grid, large.grid, mode="trilinear", align_corners=False)[0]
+    source, target = order.split(" -> ")
+    return rearrange(grid, f"{target} -> {source}", **_axes(large))
+
+
+def _axes(config: FITConfig) -> dict[str, int]:
+    """Patches in a group, and groups, along each axis."""
+    sizes: dict[str, int] = {}
+    for axis, grid, group in zip("thw", config.grid, config.group, strict=True):
+        sizes |= {f"g{axis}": grid // group, f"p{axis}": group}
+    return sizes
 
 
 def load_transformer(folder: ModelFolder) -> FIT:
     """The network, in the dtype of its weights, on the CPU."""
     return filled(FIT, FITConfig, folder, "transformer")
+
+
+def load_upsampler(folder: ModelFolder) -> FIT:
+    """The second stage, in the same way."""
+    return filled(FIT, FITConfig, folder, UPSAMPLER)
 
 
 called = Carried
@@ -111,13 +202,18 @@ called = Carried
 def sample_shape(folder: ModelFolder, config: FITConfig) -> tuple[int, int, int, int]:
     """`c t h w` of what the network makes: latents, or pixels of a model without an autoencoder.
     InputError where that is larger than the network's grid, or has other frames."""
-    made, stride = folder.geometry, 1
-    if (folder.path / "vae").is_dir():
-        stride = folder.size("vae", "stride")
+    stride = folder.latent_sizes[1]
+    return fitting(folder, "transformer", folder.geometry, config, stride)
+
+
+def fitting(
+    folder: ModelFolder, component: str, made: Geometry, config: FITConfig, stride: int = 1
+) -> tuple[int, int, int, int]:
+    """The same of any of its networks that is to make this."""
     rows, columns = made.height // stride, made.width // stride
     if made.num_frames != config.num_frames or rows > config.height or columns > config.width:
         raise InputError(
-            f"{folder.path}/transformer/config.json: sample is {made.num_frames} frames of"
+            f"{folder.path}/{component}/config.json: sample is {made.num_frames} frames of"
             f" {rows} × {columns}, and the network is made for {config.num_frames} of"
             f" {config.height} × {config.width}"
         )

@@ -110,7 +110,7 @@ class Run:
         for name, module in modules.items():
             module.train(name in trainable(modules))
         self.frozen = checkpoint.frozen_digest(modules)
-        ema = Ema(modules, recipe.ema)
+        ema = Ema(modules, recipe.ema_decay)
         self.autocast = torch.autocast(
             world.device.type, torch.bfloat16, enabled=recipe.dtype == "bfloat16"
         )

@@ -10,6 +10,7 @@ names, which are taken as matrices of one row for each output channel.
 from __future__ import annotations
 
 import fnmatch
+import math
 
 import torch
 from torch import Tensor, nn
@@ -23,12 +24,16 @@ from vidgen.train.task import Modules, trainable
 
 def rate(schedule: Schedule, step: int, used: float) -> float:
     """Factor on the learning rates for step `step` (from 0) when `used` (0…1) of the budget is
-    spent: warm-up × flat, then linear to `final` over the last `decay_fraction`."""
+    spent: warm-up × flat, then to `final` over the last `decay_fraction`, linearly or along half a
+    cosine."""
     warm = min(1.0, (step + 1) / max(1, schedule.warmup_steps))
     left = 1.0 - min(1.0, max(0.0, used))
     if schedule.decay_fraction <= 0 or left >= schedule.decay_fraction:
         return warm
-    return warm * (schedule.final + (1 - schedule.final) * left / schedule.decay_fraction)
+    share = left / schedule.decay_fraction
+    if schedule.decay == "cosine":
+        share = (1 - math.cos(math.pi * share)) / 2
+    return warm * (schedule.final + (1 - schedule.final) * share)
 
 
 def is_muon(name: str, owner: nn.Module, p: Tensor, config: Optim) -> bool:

@@ -63,13 +63,15 @@ class Optim:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Learning rate: linear warm-up, flat, then linear decay over the last part of the budget."""
+    """Learning rate: linear warm-up, flat, then a decay over the last part of the budget."""
 
     warmup_steps: int = 100
     decay_fraction: float = 0.4  # of the budget (steps or minutes), at its end
     final: float = 0.0  # factor at the very end
+    decay: str = "linear"  # linear | cosine: how it gets there
 
     def __post_init__(self) -> None:
+        _choice("schedule.decay", self.decay, ("linear", "cosine"))
         _at_least("schedule.warmup_steps", self.warmup_steps, 0)
         _between("schedule.decay_fraction", self.decay_fraction, 0.0, 1.0)
         _between("schedule.final", self.final, 0.0, 1.0)
@@ -90,6 +92,7 @@ class Recipe:
     minutes: float | None = None  # training and evaluating; preparing the data is not counted
     batch_size: int = 64  # samples a step, over all processes together
     ema: float = 0.999  # decay of the averaged weights; 0 = the average is the last weights
+    ema_half_life: float | None = None  # the same as steps until weights count half; in its place
     grad_clip: float = 1.0  # largest gradient norm; 0 = never clip
     dtype: str = "float32"  # of the matrix products: float32 | bfloat16 (autocast); weights are f32
     parallel: str = "ddp"  # under torchrun: ddp | fsdp (for what doesn't fit on one device)
@@ -110,10 +113,19 @@ class Recipe:
         for key in ("grad_clip", "eval_every", "sample_every", "checkpoint_every_s", "prefetch"):
             _at_least(key, getattr(self, key), 0)
         _between("ema", self.ema, 0.0, 1.0)
+        if self.ema_half_life is not None and not self.ema_half_life > 0:
+            raise UsageError(
+                f"recipe: ema_half_life is {self.ema_half_life:g}, must be more than 0 steps"
+            )
         if self.steps is not None:
             _at_least("steps", self.steps, 1)
         if self.minutes is not None and not self.minutes > 0:
             raise UsageError(f"recipe: minutes is {self.minutes:g}, must be more than 0")
+
+    @property
+    def ema_decay(self) -> float:
+        """Of the averaged weights, a step."""
+        return self.ema if self.ema_half_life is None else 0.5 ** (1 / self.ema_half_life)
 
     def require_budget(self) -> None:
         """Raise UsageError if nothing says when to stop."""

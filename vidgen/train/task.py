@@ -24,6 +24,8 @@ TASKS: dict[str, str] = {
     "features": "vidgen.train.tasks.features:FeaturesTask",
     "keyframes": "vidgen.train.tasks.keyframes:KeyframesTask",
     "snap-video": "vidgen.train.tasks.snap_video:SnapVideoTask",
+    "snap-video-pixels": "vidgen.train.tasks.snap_video:SnapPixelsTask",
+    "snap-video-upsampler": "vidgen.train.tasks.snap_upsampler:SnapUpsamplerTask",
     "interpolation": "vidgen.train.tasks.interpolation:InterpolationTask",
     "video-decoder": "vidgen.train.tasks.video_decoder:VideoDecoderTask",
     "upsampling": "vidgen.train.tasks.upsampling:UpsamplingTask",

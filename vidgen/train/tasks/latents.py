@@ -69,9 +69,10 @@ def cached(
     world: World,
     say: Callable[[str], None],
 ) -> Tensor:
-    """What `make` makes of the training scenes 0 … num−1, some at a time, in bfloat16, on the CPU.
-    It is asked for `whole(num)` of them. All processes of `world` call this, with a `folder` that
-    all of them see: each makes its part of the shards, which are called `name`."""
+    """What `make` makes of the training scenes 0 … num−1, some at a time, on the CPU, in bfloat16,
+    or uint8 if it is that. It is asked for `whole(num)` of them. All processes of `world` call
+    this, with a `folder` that all of them see: each makes its part of the shards, which are called
+    `name`."""
 
     def path(first: int) -> Path:
         return folder / f"{name}-{first:08d}.safetensors"
@@ -79,9 +80,10 @@ def cached(
     def write(first: int) -> None:
         seeds = range(first, first + SHARD)
         latents = torch.cat([make(seeds[i : i + CHUNK]) for i in range(0, SHARD, CHUNK)])
+        kept = latents if latents.dtype == torch.uint8 else latents.to(torch.bfloat16)
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_write(path(first), force=True) as f:
-            f.write(save({"latents": latents.to(torch.bfloat16).contiguous()}))
+            f.write(save({"latents": kept.contiguous()}))
         say(f"{name}: made {first + SHARD} of {num} clips")
 
     firsts = range(0, num, SHARD)

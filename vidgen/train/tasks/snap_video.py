@@ -1,4 +1,4 @@
-"""Train Snap Video's FIT on cached latents: input-scaled EDM, latent self-conditioning.
+"""Train Snap Video's FIT on latents or pixels: input-scaled EDM, latent self-conditioning.
 
 In nine of ten samples the network first runs without gradient and without latents of a call before,
 and what it ends with is given to the call that is trained (RIN, Jabri et al. 2022; Snap Video,
@@ -18,10 +18,12 @@ from vidgen.diffusion.prediction import Network, Snap, denoiser
 from vidgen.errors import UsageError
 from vidgen.nn.fit import FIT, FITConfig
 from vidgen.systems.base import Sampler
-from vidgen.systems.snap_video import SELF_CONDITIONED, Carried, told
+from vidgen.systems.snap_video import SELF_CONDITIONED, Carried, seen, told
 from vidgen.train.recipe import section
 from vidgen.train.task import Modules
+from vidgen.train.tasks.captioned import CaptionedTask
 from vidgen.train.tasks.text_to_latents import TextToLatentsTask
+from vidgen.train.tasks.text_to_pixels import TextToPixelsTask
 
 
 @dataclass(frozen=True)
@@ -33,23 +35,35 @@ class Loss:
     mean: float = -1.2
     std: float = 1.2
     self_conditioned: float = SELF_CONDITIONED  # share of the samples
+    steps: int = 16  # of sampling, unless the user says otherwise
 
 
-class SnapVideoTask(TextToLatentsTask):
-    """`model` is a `FITConfig`; one sample is the frames of one clip."""
+class InputScaled(CaptionedTask):
+    """`model` is a `FITConfig`. What is trained on, latents or pixels, another class says."""
 
-    name = "snap-video"
     config_class = FITConfig
     system = "snap-video"
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.weights = w = section(Loss, self.recipe.loss, where="loss")
-        if self.data.start is not None:
-            raise UsageError("recipe: data.start is not for this task: it starts from nothing")
+        for key in ("sigma_in", "sigma_data", "std"):
+            if not getattr(w, key) > 0:
+                raise UsageError(f"recipe: loss.{key} is {getattr(w, key):g}, must be above 0")
+        if not 0 <= w.self_conditioned <= 1:
+            raise UsageError(
+                f"recipe: loss.self_conditioned is {w.self_conditioned:g}, must be from 0 to 1"
+            )
+        width = self.text_folder.size("text_encoder", "hidden_size")
+        if self.config.text_dim != width:
+            raise UsageError(
+                f"recipe: model.text_dim is {self.config.text_dim}, and the text encoder of"
+                f" {self.text_folder.path} makes vectors of {width}",
+                next=f"--set model.text_dim={width}",
+            )
         self.prediction = Snap(w.sigma_data)
         self.sampler = Sampler(
-            "snap", "snap", "heun", 16, 2.5, sigma_in=w.sigma_in, sigma_data=w.sigma_data
+            "snap", "snap", "heun", w.steps, 2.5, sigma_in=w.sigma_in, sigma_data=w.sigma_data
         )
 
     def network(self) -> FIT:
@@ -69,6 +83,7 @@ class SnapVideoTask(TextToLatentsTask):
 
         def raw(z: Tensor, t: Tensor, cond: dict[str, Tensor]) -> Tensor:
             known, latents = told(cond), None
+            z = seen(z, cond)
             if share:
                 with torch.no_grad():
                     _, latents = network(z, t, **known)
@@ -91,3 +106,20 @@ class SnapVideoTask(TextToLatentsTask):
         found = denoise(z, level, cond)
         weight = 1 + level.sigma**-2  # for data of unit spread
         return float((weight * (found - x0).square().flatten(1).mean(1)).mean())
+
+
+class SnapVideoTask(InputScaled, TextToLatentsTask):
+    """One sample is the latents of the frames of one clip."""
+
+    name = "snap-video"
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        if self.data.start is not None:
+            raise UsageError("recipe: data.start is not for this task: it starts from nothing")
+
+
+class SnapPixelsTask(InputScaled, TextToPixelsTask):
+    """One sample is the frames of one clip, or one frame of it as often."""
+
+    name = "snap-video-pixels"

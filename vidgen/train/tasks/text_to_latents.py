@@ -1,8 +1,6 @@
-"""What tasks that train latents of clips from captions have in common: data, text, measures.
+"""What tasks that train latents of clips from captions have in common: data and measures.
 
-Latents are rendered and encoded once and cached. Each time a clip comes by it is captioned anew:
-other synonyms, other order, parts left out. One caption in ten is empty, which makes the
-unconditional branch of guidance.
+Latents are rendered and encoded once and cached.
 """
 
 from __future__ import annotations
@@ -10,28 +8,19 @@ from __future__ import annotations
 import random
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from vidgen.diffusion import guidance, losses
-from vidgen.diffusion.level import Level
-from vidgen.diffusion.noise import Noise
-from vidgen.diffusion.prediction import Network, Prediction, denoiser
-from vidgen.diffusion.solvers import SOLVERS
 from vidgen.errors import UsageError
-from vidgen.io.image import contact_sheet, write_png
 from vidgen.nn.autoencoder import VideoAutoencoder
 from vidgen.nn.pixels import to_uint8
-from vidgen.nn.text import TextTower
-from vidgen.systems import load, save, world
-from vidgen.systems.base import Geometry, ModelFolder, Sampler
+from vidgen.systems import save, world
+from vidgen.systems.base import Geometry, ModelFolder
 from vidgen.train.distributed import World
-from vidgen.train.recipe import section
-from vidgen.train.task import Modules, Task, generator, share
+from vidgen.train.task import Modules, generator, share
+from vidgen.train.tasks.captioned import CaptionedTask
 from vidgen.train.tasks.latents import cache_folder, cached_latents, encode_scenes
-from vidgen.train.tasks.tokenizer import pad_id
 from vidgen.world.captions import caption
 from vidgen.world.scene import VALIDATION_SEEDS, sample_scene
 
@@ -56,20 +45,13 @@ class Data:
     fps: float = 2.0
 
 
-class TextToLatentsTask(Task):
-    """One sample is the frames of one clip, as latents. A subclass says which network it is and
-    what its output means: what raises NotImplementedError here, `prediction` and `sampler`.
-    """
+class TextToLatentsTask(CaptionedTask):
+    """One sample is the frames of one clip, as latents."""
 
-    config_class: type
-    system: str  # whose folders it exports
-    prediction: Prediction
-    sampler: Sampler
+    data_class = Data
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self.config: Any = section(self.config_class, self.recipe.model, where="model")
-        self.data = section(Data, self.recipe.data, where="data")
         if self.data.level == "full" and self.data.num_full:
             raise UsageError(
                 "recipe: data.num_full beside data.level full",
@@ -77,24 +59,9 @@ class TextToLatentsTask(Task):
                 next="set data.num alone",
             )
         self.vae_folder = ModelFolder(Path(self.data.vae))
-        self.text_folder = ModelFolder(Path(self.data.text))
         self.geometry = Geometry(
             self.data.num_frames, self.data.height, self.data.width, self.data.fps
         )
-        self.tokenizer = world.load_tokenizer(self.text_folder)
-        self.pad = pad_id(self.tokenizer.fast)
-
-    def network(self) -> torch.nn.Module:
-        """The network that is trained, as it begins."""
-        raise NotImplementedError
-
-    def draw_levels(self, n: int, generator: torch.Generator) -> Level:
-        """Levels of n samples to train on."""
-        raise NotImplementedError
-
-    def called(self, modules: Modules) -> Network:
-        """The network as a run of sampling calls it."""
-        raise NotImplementedError
 
     def build(self) -> dict[str, torch.nn.Module]:
         return {
@@ -140,58 +107,16 @@ class TextToLatentsTask(Task):
         size = self.recipe.batch_size
         rows = [self._index(step * size + row) for row in share(size, rank, world)]
         draw = random.Random(f"{self.recipe.seed}/{step}/{rank}")
-        captions = []
-        for row in rows:
-            level, seed = self.clips[row]
-            scene = sample_scene(seed, level=level)
-            text = caption(scene, None if draw.random() < self.data.canonical else draw)
-            captions.append("" if draw.random() < self.data.drop_caption else text)
+        captions = self.draw_captions([self.clips[row] for row in rows], draw)
         return {"latents": self.latents[rows], **self.tokens(captions)}
 
-    def _index(self, n: int) -> int:
-        """The n-th sample of the run: every clip once an epoch, in that epoch's own order."""
-        epoch, place = divmod(n, len(self.clips))
-        if epoch != getattr(self, "_epoch", None):
-            self._epoch = epoch
-            draw = generator(self.recipe.seed, "epoch", epoch)
-            self._order = torch.randperm(len(self.clips), generator=draw).tolist()
-        return self._order[place]
+    def x0(self, batch: dict[str, Tensor]) -> Tensor:
+        return batch["latents"].float()
 
-    def tokens(self, captions: list[str]) -> dict[str, Tensor]:
-        """Token numbers `b l`, padded to the longest."""
-        ids = [torch.tensor(self.tokenizer(text)) for text in captions]
-        return {
-            "ids": torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=self.pad)
-        }
-
-    def cond(self, modules: Modules, ids: Tensor) -> dict[str, Tensor]:
-        """What `VideoDiT` takes beside z and t."""
-        tower = modules["tower"]
-        assert isinstance(tower, TextTower)
-        mask = torch.ne(ids, self.pad)
-        with torch.no_grad():
-            out = tower.encoder(input_ids=ids, attention_mask=mask.long())
-        times = torch.tensor(self.geometry.times, device=ids.device).expand(len(ids), -1)
-        return {
-            "text": out.last_hidden_state.float(),
-            "text_mask": mask,
-            "pooled": out.pooler_output.float(),
-            "times": times,
-        }
-
-    def loss(
-        self, modules: Modules, batch: dict[str, Tensor], generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, Tensor | float]]:
-        x0 = batch["latents"].float()
-        level = self.draw_levels(len(x0), generator)
-        eps = torch.randn(x0.shape, generator=generator, device=x0.device)
-        cond = self.cond(modules, batch["ids"])
-        network = self.trained(modules, generator)
-        return losses.training_loss(network, self.prediction, x0, cond, level, eps).mean(), {}
-
-    def trained(self, modules: Modules, generator: torch.Generator) -> Network:
-        """The network as training calls it, once a step; random draws are of the generator."""
-        return self.called(modules)
+    def told(
+        self, modules: Modules, batch: dict[str, Tensor], draw: torch.Generator
+    ) -> dict[str, Tensor]:
+        return self.cond(modules, batch["ids"])
 
     @torch.no_grad()
     def evaluate(self, modules: Modules, step: int) -> dict[str, float]:
@@ -205,37 +130,18 @@ class TextToLatentsTask(Task):
             scores[name] = self.error(modules, latents.to(self.device), cond, draw)
         return scores
 
-    def error(
-        self, modules: Modules, x0: Tensor, cond: dict[str, Tensor], draw: torch.Generator
-    ) -> float:
-        """Of these latents, on levels that depend on nothing that a recipe may change."""
-        raise NotImplementedError
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.latents.shape[1:])
 
-    @torch.no_grad()
-    def sample_sheet(self, modules: Modules, path: Path) -> None:
-        """Sixteen validation prompts, sampled and decoded."""
-        seeds = self.held_seeds[:16]
-        levels = ["full" if self.data.num_full and i % 2 else self.data.level for i in range(16)]
-        prompts = [
-            caption(sample_scene(s, level=level)) for s, level in zip(seeds, levels, strict=True)
-        ]
-        ids = self.tokens(prompts + [""] * len(prompts))["ids"].to(self.device)
-        both = self.cond(modules, ids)
-        cond = {k: x[: len(prompts)] for k, x in both.items()}
-        uncond = {k: x[len(prompts) :] for k, x in both.items()}
+    def frames(self, modules: Modules, samples: Tensor) -> Tensor:
         vae = modules["vae"]
         assert isinstance(vae, VideoAutoencoder)
-        noise = Noise([(seed, str(seed)) for seed in seeds], stage="sample-sheet")
-        z = noise.initial(tuple(self.latents.shape[1:])).to(self.device)
-        noises = load.levels_of(self.sampler, self.sampler.num_inference_steps)
-        denoise = denoiser(self.called(modules), self.prediction)
-        denoise = guidance.cfg(denoise, uncond, self.sampler.guidance_scale)
-        z = z * noises[0].sigma
-        for step in SOLVERS[self.sampler.solver](denoise, z, noises, cond, noise):
-            z = step.z
-        frames = to_uint8(vae.decode(z))
-        clips = [f.permute(1, 2, 3, 0).cpu().numpy() for f in frames]
-        write_png(path, contact_sheet(clips, prompts, columns=2))
+        return to_uint8(vae.decode(samples))
+
+    def sheet_levels(self, count: int) -> list[str]:
+        """In turn, where the full world is trained on beside another."""
+        levels = (self.data.level, "full" if self.data.num_full else self.data.level)
+        return [levels[i % 2] for i in range(count)]
 
     def export(self, modules: Modules, folder: Path) -> None:
         """A whole model: the transformer, and the parts it was trained with, byte for byte; and
