@@ -13,6 +13,7 @@ from vidgen.io.weights import sha256
 from vidgen.metrics import preprocess
 from vidgen.metrics.state_file import read_state
 from vidgen.nn.c3d import C3D, CHANNEL_MEANS, FRAMES, SIZE, to_native
+from vidgen.nn.meta import on_meta
 
 MIDDLE = 128.0  # TGAN2's net holds this minus the mean
 SWAP = (3, 3, 1, 1, 1)  # its first layer, red and blue exchanged and scaled: done here instead
@@ -25,7 +26,7 @@ class C3DExtractor:
     min_frames = FRAMES
 
     def __init__(self, weights: Path, device: torch.device) -> None:
-        with torch.device("meta"):
+        with on_meta():
             self.net = C3D()
         state = read_state(weights)
         offset, state = _offset(state)

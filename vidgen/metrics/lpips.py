@@ -17,6 +17,7 @@ from vidgen.io.weights import load_safetensors, sha256
 from vidgen.metrics.fidelity import check_pair
 from vidgen.metrics.state_file import read_state
 from vidgen.nn.lpips_backbones import BACKBONES, Backbone, name_of
+from vidgen.nn.meta import on_meta
 from vidgen.nn.pixels import from_uint8
 
 HEADS = Path(__file__).parent / "lpips_heads"
@@ -84,7 +85,7 @@ def load_lpips(path: str | Path) -> Lpips:
             " `features.0.weight` and so on",
             next="torchvision's alexnet-owt-7be5be79.pth is one",
         )
-    with torch.device("meta"):
+    with on_meta():
         backbone = BACKBONES[name]()
     features = {k: v.float() for k, v in tensors.items() if k.startswith("features.")}
     backbone.load_state_dict(features, assign=True)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from vidgen.nn.i3d import I3D, MIXED
 from vidgen.nn.keys import differences, first, shapes
+from vidgen.nn.meta import on_meta
 
 Layout = Literal["piergiaj", "hassony2", "tensorflow"]
 
@@ -95,7 +96,7 @@ def to_native(state: Mapping[str, Tensor]) -> tuple[Layout, dict[str, Tensor]]:
         if not name.endswith("num_batches_tracked")
     }
     layout = layout_of(state)
-    with torch.device("meta"):
+    with on_meta():
         ours = I3D().state_dict()
     wanted = {name: tuple(x.shape) for name, x in ours.items()}
     table = KEYS[layout]

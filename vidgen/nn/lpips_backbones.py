@@ -9,6 +9,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from vidgen.nn.meta import on_meta
+
 
 class Backbone(nn.Module):
     """Layers one after the other, some of them tapped.
@@ -95,7 +97,7 @@ def name_of(tensors: Mapping[str, Tensor]) -> str | None:
     """Which of the three a torchvision state dict is, by names and shapes; None for another."""
     found = {k: tuple(v.shape) for k, v in tensors.items() if k.startswith("features.")}
     for name, make in BACKBONES.items():
-        with torch.device("meta"):
+        with on_meta():
             expected = {k: tuple(v.shape) for k, v in make().state_dict().items()}
         if found == expected:
             return name

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from vidgen.nn.meta import on_meta
 from vidgen.nn.unet_blocks import Cond, StepEmbedding, Text
 from vidgen.nn.unet_config import UNetConfig
 from vidgen.nn.unet_levels import Down, Up
@@ -195,6 +196,6 @@ def temporal_parameters(network: UNet) -> dict[str, nn.Parameter]:
     These alone are trained on top of frozen text-to-image weights; the interpolation and the
     upsampler train everything.
     """
-    with torch.device("meta"):
+    with on_meta():
         image = {name for name, _ in UNet(network.config.of_pictures()).named_parameters()}
     return {name: p for name, p in network.named_parameters() if name not in image}

@@ -45,6 +45,7 @@ from torch import Tensor
 
 from vidgen.errors import InputError
 from vidgen.io.weights import mismatches
+from vidgen.nn.meta import on_meta
 from vidgen.nn.unet import UNet, UNetConfig
 
 _KEYFRAMES_1_0 = UNetConfig(
@@ -128,7 +129,7 @@ def widened(state: Mapping[str, Tensor], config: UNetConfig) -> dict[str, Tensor
     three times: the text-to-image weights look at z1 in [c1, z1, z2, z3, c2], which is what
     [z_t, c], as the paper writes the input, begins with. InputError for weights of another network.
     """
-    with torch.device("meta"):
+    with on_meta():
         pictures = UNet(config.of_pictures()).state_dict()
     place = {"stem.weight": 1, "out.weight": 0, "out.bias": 0}
     made = {

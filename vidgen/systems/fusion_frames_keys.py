@@ -28,6 +28,7 @@ from torch import Tensor
 
 from vidgen.errors import InputError, UsageError, is_out_of_memory
 from vidgen.io import weights
+from vidgen.nn.meta import on_meta
 from vidgen.nn.unet import UNet, UNetConfig
 
 # Ours → theirs, or (theirs, what is inside). A * is a number, the same on both sides.
@@ -168,7 +169,7 @@ def taken(
 ) -> dict[str, Tensor]:
     """The weights of the `UNet` of this config out of a checkpoint's. InputError, beginning with
     `where`, names the first tensor that is missing, unknown or of another shape."""
-    with torch.device("meta"):
+    with on_meta():
         expected = UNet(config).state_dict()
     names = {own: theirs(own, table) for own in expected}
     missing = [own for own, name in names.items() if name not in state]
@@ -255,7 +256,7 @@ def from_diffusers(state: Mapping[str, Tensor], config: UNetConfig, where: str) 
 
 
 def _network(config: UNetConfig, state: Mapping[str, Tensor]) -> UNet:
-    with torch.device("meta"):
+    with on_meta():
         network = UNet(config)
     network.load_state_dict(state, assign=True)
     return network.eval().requires_grad_(False)

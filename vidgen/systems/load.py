@@ -8,7 +8,6 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-import torch
 from torch import Tensor, nn
 
 from vidgen.diffusion.level import Levels
@@ -18,6 +17,7 @@ from vidgen.diffusion.solvers import SOLVERS, Solver
 from vidgen.errors import InputError, UsageError
 from vidgen.io import weights
 from vidgen.nn.keys import differences, shapes
+from vidgen.nn.meta import on_meta
 from vidgen.nn.unet import UNet, UNetConfig
 from vidgen.systems.base import SCHEDULER, ClipSampler, ModelFolder, Sampler
 
@@ -30,7 +30,7 @@ def filled(network: type, config: type, folder: ModelFolder, component: str):
     config that builds no network, or another one than that of the weights."""
     path = folder.path / component
     made: Any = sizes(network, config, folder, component)
-    with torch.device("meta"):
+    with on_meta():
         module = built(lambda: network(made), f"{path}/config.json", network.__name__)
     state: dict[str, Tensor] = {}
     for file in folder.weight_files(component):
@@ -56,7 +56,7 @@ def filled_released(
     ours → theirs. InputError for a config that builds no network, or for other tensors than its
     network's, by the names that the files have."""
     path = folder.path / component
-    with torch.device("meta"):
+    with on_meta():
         module = built(build, f"{path}/config.json")
     own = module.state_dict()
     names = released(own)

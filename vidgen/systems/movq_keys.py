@@ -14,11 +14,11 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from vidgen.errors import InputError
 from vidgen.io.weights import some
+from vidgen.nn.meta import on_meta
 from vidgen.nn.movq import Kind, MoVQConfig, MoVQDecoder, Place, layout
 
 # Inside a norm that looks at the latents.
@@ -119,7 +119,7 @@ def _inside(place: Place, theirs: str, table: dict[Kind, dict[str, str]]) -> lis
 def _taken(
     state: Mapping[str, Tensor], config: MoVQConfig, prefixes: list[Prefix]
 ) -> dict[str, Tensor]:
-    with torch.device("meta"):
+    with on_meta():
         expected = MoVQDecoder(config).state_dict()
     names = {own: _theirs(own, prefixes) for own in expected}
     if missing := [name for name in names.values() if name not in state]:

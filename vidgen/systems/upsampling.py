@@ -60,6 +60,7 @@ from vidgen.diffusion import prediction
 from vidgen.diffusion.level import Level, noised
 from vidgen.diffusion.prediction import Denoiser
 from vidgen.nn.autoencoder import AutoencoderConfig, VideoAutoencoder
+from vidgen.nn.meta import on_meta
 from vidgen.nn.unet import UNet, UNetConfig
 from vidgen.systems.base import ClipSampler, ModelFolder
 from vidgen.systems.load import ClipNetwork
@@ -184,6 +185,6 @@ def pixel_bytes(config: AutoencoderConfig, shape: tuple[int, ...], itemsize: int
 @cache
 def weights(config: UNetConfig | AutoencoderConfig) -> int:
     """How many numbers a network of this config has."""
-    with torch.device("meta"):
+    with on_meta():
         network = UNet(config) if isinstance(config, UNetConfig) else VideoAutoencoder(config)
     return sum(p.numel() for p in network.parameters())

@@ -23,6 +23,7 @@ from vidgen.io import weights
 from vidgen.nn.autoencoder import AutoencoderConfig, VideoAutoencoder
 from vidgen.nn.dit import DiTConfig, VideoDiT
 from vidgen.nn.fit import FIT, FITConfig
+from vidgen.nn.meta import on_meta
 from vidgen.nn.movq import MoVQConfig, MoVQDecoder
 from vidgen.nn.text import Tokenizer
 from vidgen.nn.unet import UNet, UNetConfig
@@ -79,7 +80,7 @@ def _network(folder: ModelFolder, name: str, config: type, build: Callable) -> l
     settings = folder.config(name)
     fields = config.__dataclass_fields__  # type: ignore[attr-defined]
     try:
-        with torch.device("meta"):
+        with on_meta():
             module = build(config(**{k: v for k, v in settings.items() if k in fields}))
     except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
         return [f"config.json builds no {build.__name__}: {error}"]
