@@ -28,7 +28,9 @@ Scale = Annotated[
 def passes_of(folder: ModelFolder, asked: int | None, console: Console) -> int:
     """How often to interpolate: as asked, or as the model can, which is said if it can't.
     InputError for passes that it has no part for."""
-    if asked is None:
+    if asked is None and folder.in_pixels:
+        asked = 0  # its clips are whole
+    elif asked is None:
         asked = int(_has(folder, INTERPOLATION, console, "keyframes alone"))
     elif asked:
         folder.component(INTERPOLATION)
@@ -37,10 +39,13 @@ def passes_of(folder: ModelFolder, asked: int | None, console: Console) -> int:
 
 def scale_of(folder: ModelFolder, asked: float | None, console: Console) -> int:
     """How many times longer sides become, in the same way. UsageError for what can't be."""
-    from vidgen.systems.base import DOUBLINGS
+    from vidgen.systems.base import DOUBLINGS, Geometry
 
     if asked is None:
-        return 2 if _has(folder, UPSAMPLER, console, "the size of its keyframes") else 1
+        there = _has(folder, UPSAMPLER, console, "the size of its keyframes")
+        if there and folder.in_pixels:
+            return folder.sample(UPSAMPLER, Geometry).height // folder.geometry.height
+        return 2 if there else 1
     scales = (1, *DOUBLINGS)
     if asked not in scales:
         raise UsageError(

@@ -36,7 +36,8 @@ its autoencoder; both take the same latents. What is written follows from the na
 else, and standard output, is a stream of frames records. --format rgb and --format nut write raw
 frames to standard output, for ffmpeg.
 
-Latents of another autoencoder are refused before any weights load. Latents are decoded in chunks of
+Pixels, which models without an autoencoder make, are converted, and need no model. Latents of
+another autoencoder are refused before any weights load. Latents are decoded in chunks of
 frames, in smaller ones when memory runs out; the latents that came in are never lost by it. Chunks
 of a video decoder overlap by all that its convolutions over time can see, so that the result is
 that of one piece. Attention over time has no such bound: there, and where memory is too short for
@@ -88,7 +89,8 @@ def decode(
         video_output.refuse_unused(given, out, format, video=video)
     takes = Kind("latents", "vidgen sample-keyframes")
     folder = ModelFolder.find(model)
-    folder.component("vae")
+    if not folder.in_pixels:
+        folder.component("vae")
     records = open_inputs(inputs, takes=takes)
     if dry_run:
         from vidgen.stages import plan

@@ -49,7 +49,7 @@ def run_latents(
         given.refuse("compile", "attention", why="the method samples from no network")
     takes = Kind("latents", "vidgen sample-keyframes")
     folder = None if component is None else ModelFolder.find(model)
-    if folder is not None and component is not None:
+    if folder and component and not (component == "vae" and folder.in_pixels):
         folder.component(component)
 
     def make():

@@ -25,6 +25,10 @@ go through it at once, since details must stay on their things. It knows nothing
 --method bicubic enlarges the frames and leaves it at that. It is what to compare with. --method
 bilinear stretches the latents themselves, which needs no model and makes worse pictures.
 
+Of a model that makes pixels, the upsampler makes clips of one size in one pass, and --scale is to
+be what it was trained for. It is told the small video, enlarged bilinearly and with noise on it,
+and the text.
+
 A clip that would not fit into memory is refused before any work is done; --dry-run tells how much
 it takes. The components of the model are vae and upsampler.""",
     reads="latents records from IN",
@@ -37,6 +41,9 @@ it takes. The components of the model are vae and upsampler.""",
          "in a pipe: 40x64 to 160x256 pixels"),
         ("vidgen upsample ball.latents.safetensors --method bicubic -o blurred.safetensors",
          "to compare with"),
+        ("vidgen sample --model RUN/model ball.text.safetensors | vidgen upsample --model RUN/model"
+         " | vidgen decode -o ball.mp4",
+         "of a model that makes pixels"),
         ("vidgen upsample --dry-run ball.latents.safetensors", "shapes, FLOPs, memory, time"),
     ],
     notes={

@@ -15,6 +15,7 @@ from vidgen.io.record import Record
 from vidgen.stages import interpolate, sample_keyframes, upsample
 from vidgen.stages.base import Compute, Notify, Silent
 from vidgen.stages.memory import require_memory
+from vidgen.stages.upsample_pixels import SecondStage
 from vidgen.systems.base import ModelFolder
 
 
@@ -62,6 +63,9 @@ def check(folder: ModelFolder, count: int, passes: int, scale: int, compute: Com
         interpolate.method_of(folder, interpolate.Choices(passes))
     if scale == 1 or not count:
         return
+    if folder.in_pixels:
+        SecondStage.of(folder, upsample.Choices(scale))
+        return
     method = upsample.method_of(folder, upsample.Choices(scale))
     clips = min(count, compute.batch_size)
     (clip,) = yet_to_come(folder, 1, passes)
@@ -76,13 +80,11 @@ def check(folder: ModelFolder, count: int, passes: int, scale: int, compute: Com
 def yet_to_come(folder: ModelFolder, count: int, passes: int = 0, scale: int = 1) -> list[Record]:
     """Latents records of samples that aren't there yet, to tell what later
     stages would do with them: of the right shape, rate and space, and all zeros."""
-    geometry, stride = folder.geometry, folder.size("vae", "stride")
+    geometry, (channels, stride) = folder.geometry, folder.latent_sizes
     t, fps = frames_after(passes, geometry.num_frames), STRIDE**passes * geometry.fps
     height, width = (scale * side for side in (geometry.height, geometry.width))
     tensors = {
-        "latents": torch.zeros(
-            folder.size("vae", "channels"), t, height // stride, width // stride
-        ),
+        "latents": torch.zeros(channels, t, height // stride, width // stride),
         "times": torch.arange(t, dtype=torch.float64) / fps,
     }
     attrs = {"latent_space": folder.latent_space, "num_frames": t, "height": height, "width": width,

@@ -35,7 +35,7 @@ from vidgen.stages.base import (
 )
 from vidgen.stages.chunks import Chunks, in_chunks
 from vidgen.systems import world
-from vidgen.systems.base import ModelFolder
+from vidgen.systems.base import PIXELS, ModelFolder
 from vidgen.systems.video_decoder import COMPONENT, has_video_decoder, load_video_decoder
 
 STAGE = "decode"
@@ -104,13 +104,17 @@ def decode(
 
     which  of the model's decoders; None: the video decoder where it has one
 
-    Raises InputError for latents of another autoencoder, before any weights are read.
+    Latents that are pixels are converted, whatever the model. Raises InputError for latents of
+    another autoencoder, before any weights are read.
     """
     component = component_of(folder, which)
     shaping = ["--decoder", "image"] if component != component_of(folder, None) else []
     loading = Loading(lambda: load(folder, component), now=compute.preload)
     for record in records:
         require_kind(record, "latents", made_by="vidgen sample-keyframes")
+        if record.attrs.get("latent_space") == PIXELS:
+            yield converted(record, keep=keep)
+            continue
         require_space(record, folder)
         channels = folder.size("vae", "channels")
         require_tensor(record, "latents", FLOATS, channels, None, None, None)
@@ -132,6 +136,21 @@ def decode(
                 **compute.described(),
             ),
         )
+
+
+def converted(record: Record, *, keep: bool) -> Record:
+    """The frames record of latents that are pixels, −1 … 1: no network is needed."""
+    require_tensor(record, "latents", FLOATS, 3, None, None, None)
+    height, width = require_whole(record, "height"), require_whole(record, "width")
+    frames = rearrange(to_uint8(record.torch("latents")), "c t h w -> t h w c")
+    return record.replace(
+        kind="frames",
+        tensors={"frames": frames[:, :height, :width].contiguous()},
+        drop=() if keep else SPENT,
+        entry=log.new_entry(
+            STAGE, argv=[STAGE, *(["--keep"] if keep else [])], inputs=[record.digest]
+        ),
+    )
 
 
 def require_space(record: Record, folder: ModelFolder, *, verb: str = "decodes") -> None:

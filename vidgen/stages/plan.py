@@ -28,9 +28,11 @@ from vidgen.stages.decode import CHUNK, Which, component_of, first_chunks
 from vidgen.stages.decode import load as load_decoder
 from vidgen.stages.interpolate import Choices, checked_record, method_of
 from vidgen.stages.text_network import system_of
-from vidgen.systems import interpolation, upsampling, world
-from vidgen.systems.base import ModelFolder
+from vidgen.stages.upsample_pixels import SecondStage, require_pixels
+from vidgen.systems import interpolation, snap_video, upsampling, world
+from vidgen.systems.base import PIXELS, ModelFolder
 
+WORDS = 32  # tokens of a prompt, about
 EVALUATIONS = {"heun": 2}  # network calls a step, where that is not one
 
 
@@ -70,20 +72,12 @@ def sampling(
     config = network.config
     shape = system.sample_shape(folder, config)
     batch = min(compute.batch_size, max(count, 1)) * branches
-    words = 32
-    told = {
-        "text": torch.empty(1, words, config.text_dim, device="meta"),
-        "text_mask": torch.empty(1, words, dtype=torch.bool, device="meta"),
-        "pooled": torch.empty(1, folder.config("transformer").get("pooled_dim", 0), device="meta"),
-        "times": torch.empty(1, shape[1], device="meta"),
-    }
+    told = _told(config.text_dim, shape[1], folder.config("transformer").get("pooled_dim", 0))
     z, t = torch.empty(1, *shape, device="meta"), torch.empty(1, device="meta")
     one = _flops(system.called(network), z, t, told)
     calls = steps * EVALUATIONS.get(solver, 1) * branches
     item = compute.torch_dtype().itemsize
-    tokens = shape[1] * shape[2] * shape[3] // (config.patch[0] * config.patch[1] * config.patch[2])
-    # The widest moment of a block: the MLP's hidden layer beside its input and output.
-    live = batch * tokens * config.dim * (config.mlp_ratio + 6) * item
+    live = batch * _widest(config, shape[1] * shape[2] * shape[3]) * item
     return _table(
         "sample-keyframes",
         {
@@ -94,6 +88,23 @@ def sampling(
             **_costs(network, one * calls * count, live, compute, _number(count, "sample")),
         },
     )
+
+
+def _told(text_dim: int, num_frames: int, pooled_dim: int = 0) -> dict[str, Tensor]:
+    """What a network of text is told, of one sample."""
+    return {
+        "text": torch.empty(1, WORDS, text_dim, device="meta"),
+        "text_mask": torch.empty(1, WORDS, dtype=torch.bool, device="meta"),
+        "pooled": torch.empty(1, pooled_dim, device="meta"),
+        "times": torch.empty(1, num_frames, device="meta"),
+    }
+
+
+def _widest(config: Any, cells: int) -> float:
+    """Numbers alive at the widest moment of a block, of a sample of so many cells: the MLP's hidden
+    layer beside its input and output."""
+    tokens = cells // (config.patch[0] * config.patch[1] * config.patch[2])
+    return tokens * config.dim * (config.mlp_ratio + 6)
 
 
 def interpolating(
@@ -152,6 +163,8 @@ def enlarging(
     choices: upsample.Choices,
 ) -> str:
     """Of upsample, for these latents records."""
+    if folder is not None and folder.in_pixels:
+        return _enlarging_pixels(folder, compute, list(records), choices)
     method = upsample.method_of(folder, choices)
     shapes = _shapes(upsample.checked_record(record, method) for record in records)
     vae = None if method.vae is None else _meta(method.vae.get)
@@ -191,6 +204,36 @@ def enlarging(
     return _table("upsample", words | rows | costs | there)
 
 
+def _enlarging_pixels(
+    folder: ModelFolder, compute: Compute, records: list[Record], choices: upsample.Choices
+) -> str:
+    """Of the second stage of a model that makes pixels."""
+    choices.check()
+    for record in records:
+        require_pixels(record, folder)
+    count, rows = len(records), {"records": str(len(records))}
+    if choices.method != choices.METHODS[0]:
+        return _table("upsample", {"method": choices.method, **rows})
+    stage = SecondStage.of(folder, choices)
+    network = _meta(lambda: snap_video.load_upsampler(folder))
+    c, t, h, w = stage.shape
+    z, one = torch.empty(1, c, t, h, w, device="meta"), torch.empty(1, device="meta")
+    told = _told(network.config.text_dim, t) | snap_video.low_cond(z, z, one)
+    branches = 1 if stage.sampler.guidance_scale == 1 else 2
+    solver = stage.sampler.solver
+    calls = stage.steps * EVALUATIONS.get(solver, 1) * branches
+    flops = _flops(snap_video.Carried(network), z, one, told) * calls * count
+    live = _widest(network.config, t * h * w) * min(compute.batch_size, max(count, 1)) * branches
+    rows |= {
+        "latents": f"{list(stage.shape)} float32 each, in {folder.latent_space}",
+        "sampler": f"{solver}, {stage.steps} steps, noise level {stage.noise_level:g}, guidance"
+        f" {stage.sampler.guidance_scale:g}: {calls} network calls each",
+        **_costs(network, flops, live * compute.torch_dtype().itemsize, compute, _number(count)),
+    }
+    words = {"model": f"{folder.name}/{snap_video.UPSAMPLER} ({_count(network)} parameters)"}
+    return _table("upsample", words | rows)
+
+
 def _flops_of_enlarging(network: UNet, shape: tuple[int, ...]) -> int:
     """Of one call of an upsampler that makes latents `c t h w`."""
     z, one = torch.empty(1, *shape, device="meta"), torch.empty(1, device="meta")
@@ -202,6 +245,11 @@ def decoding(
     folder: ModelFolder, compute: Compute, records: list[Record], which: Which | None = None
 ) -> str:
     """Of decode, for these latents records."""
+    if records and all(record.attrs.get("latent_space") == PIXELS for record in records):
+        made = {tuple(record["latents"].shape) for record in records}
+        frames = ", ".join(sorted(f"[{t}, {h}, {w}, 3] uint8" for _, t, h, w in made))
+        words = {"model": "none: pixels are converted", "records": str(len(records))}
+        return _table("decode", words | {"frames": frames})
     shapes = _shapes(records)
     component = component_of(folder, which)
     network = _meta(lambda: load_decoder(folder, component))

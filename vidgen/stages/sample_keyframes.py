@@ -16,6 +16,7 @@ from vidgen.errors import InputError
 from vidgen.io import log
 from vidgen.io.record import Record
 from vidgen.nn import attention
+from vidgen.nn.fit import FIT
 from vidgen.nn.text import TextEmbedding, pad_text
 from vidgen.stages.base import (
     FLOATS,
@@ -113,27 +114,33 @@ def _method(folder: ModelFolder, choices: Choices) -> _Method:
 
 
 def _jobs(records: Iterable[Record], folder: ModelFolder, choices: Choices) -> Iterator[_Job]:
-    width = folder.size("transformer", "text_dim")
-    pooled = None  # any, where the network doesn't read it
-    if "pooled_dim" in folder.config("transformer"):
-        pooled = folder.size("transformer", "pooled_dim")
     for record in records:
         require_kind(record, "text", made_by="vidgen encode-text")
-        encoder = record.attrs.get("text_encoder")
-        if encoder != folder.text_encoder:
-            raise InputError(
-                f"record `{record.id}`: text is encoded by `{encoder}`,"
-                f" `{folder.name}` reads `{folder.text_encoder}`",
-                next=f"vidgen encode-text --model {folder.name} …",
-            )
-        for prefix in ("text.", "text.negative_"):
-            require_tensor(record, prefix + "embeds", FLOATS, None, width)
-            length = record[prefix + "embeds"].shape[0]
-            require_tensor(record, prefix + "mask", ("BOOL", "U8"), length)
-            require_tensor(record, prefix + "pooled", FLOATS, pooled)
+        require_text(record, folder)
         seeds = choices.seeds_of(own_seed(record))
         for seed in seeds:
             yield _Job(record, seed, sample_id(record.id, seed, len(seeds)))
+
+
+def require_text(record: Record, folder: ModelFolder, component: str = "transformer") -> None:
+    """InputError unless the record holds text of the folder's encoder, as wide as the component's
+    network takes it."""
+    width = folder.size(component, "text_dim")
+    pooled = None  # any, where the network doesn't read it
+    if "pooled_dim" in folder.config(component):
+        pooled = folder.size(component, "pooled_dim")
+    encoder = record.attrs.get("text_encoder")
+    if encoder != folder.text_encoder:
+        raise InputError(
+            f"record `{record.id}`: text is encoded by `{encoder}`,"
+            f" `{folder.name}` reads `{folder.text_encoder}`",
+            next=f"vidgen encode-text --model {folder.name} …",
+        )
+    for prefix in ("text.", "text.negative_"):
+        require_tensor(record, prefix + "embeds", FLOATS, None, width)
+        length = record[prefix + "embeds"].shape[0]
+        require_tensor(record, prefix + "mask", ("BOOL", "U8"), length)
+        require_tensor(record, prefix + "pooled", FLOATS, pooled)
 
 
 def own_seed(record: Record) -> int | None:
@@ -162,7 +169,7 @@ def _sample(
     geometry, shape = folder.geometry, system_of(folder).sample_shape(folder, network.config)
 
     times = torch.tensor(geometry.times, dtype=torch.float64)
-    cond, uncond = _cond([j.record for j in jobs], device)
+    cond, uncond = text_cond([j.record for j in jobs], device)
     for part in (cond, uncond):
         part["times"] = times.float().expand(len(jobs), -1).to(device)
 
@@ -198,6 +205,7 @@ def _sample(
                 seed=job.seed,
                 attention="+".join(sorted(used)) or compute.attention,
                 compiled=True if compute.compile else None,
+                padding=network.padding(*shape[2:]) if isinstance(network, FIT) else None,
                 inputs=[job.record.digest],
                 **compute.described(),
             ),
@@ -221,7 +229,7 @@ def sample_id(name: str, seed: int, num_seeds: int) -> str:
     return name if num_seeds == 1 else f"{name}-s{seed}"
 
 
-def _cond(records: list[Record], device: torch.device) -> tuple[dict, dict]:
+def text_cond(records: list[Record], device: torch.device) -> tuple[dict, dict]:
     """The records' prompts and negative prompts: two batches of network arguments, padded to one
     length, so that guidance can run both in one call."""
     texts = [

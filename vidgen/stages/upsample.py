@@ -28,6 +28,7 @@ from vidgen.stages.base import (
 from vidgen.stages.decode import require_space
 from vidgen.stages.memory import require_memory
 from vidgen.stages.sample_keyframes import own_seed
+from vidgen.stages.upsample_pixels import upsample_pixels
 from vidgen.systems import upsampling, world
 from vidgen.systems.base import DOUBLINGS, ModelFolder
 from vidgen.systems.load import sizes
@@ -109,8 +110,12 @@ def upsample(
     pass begins with: two passes are the same as one after the other in a pipe.
 
     Raises InputError for latents of another autoencoder and OutOfMemory for a clip too large,
-    both before any weights are read.
+    both before any weights are read. Pixels have a stage of their own (`upsample_pixels`).
     """
+    if folder is not None and folder.in_pixels:
+        choices.check()
+        yield from upsample_pixels(records, folder, choices, compute=compute, notify=notify)
+        return
     method = method_of(folder, choices, compute)
     checked = (checked_record(record, method) for record in records)
     for clips in latents.alike(checked, compute.batch_size):

@@ -34,6 +34,7 @@ from vidgen.world.render import RENDERER, render
 from vidgen.world.scene import VALIDATION_SEEDS, sample_scene
 
 NEIGHBORS = 16  # scenes of one rate and one moment, which are rendered together
+STILLS = 2**30  # the first seed of scenes that come as images alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,8 @@ class Clips:
 
     cache: str = "runs/cache"
     num: int = 16_384  # clips rendered once; they come by again after that
-    num_held: int = 64  # and as many that are only measured on
+    num_images: int = 0  # scenes beside those, one frame of each; 0: images are frames of clips
+    num_held: int = 64  # clips that are only measured on
     level: str = "basic"  # of the world
     drop_caption: float = 0.1
     canonical: float = 0.0  # share of captions that say everything, in the first words for it
@@ -69,11 +71,14 @@ class TextToPixelsTask(CaptionedTask):
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         d, c = self.data, self.config
-        if d.num < 1 or d.num_held < 1 or not d.fps:
+        if d.num < 1 or d.num_held < 1 or d.num_images < 0 or not d.fps:
             raise UsageError(
-                f"recipe: data.num is {d.num}, data.num_held {d.num_held}, data.fps"
-                f" {list(d.fps)}: there must be a clip to train on, one to measure on, and a rate"
+                f"recipe: data.num is {d.num}, data.num_images {d.num_images}, data.num_held"
+                f" {d.num_held}, data.fps {list(d.fps)}: there must be a clip to train on, one to"
+                " measure on, and a rate"
             )
+        if d.num_images and not d.images:
+            raise UsageError(f"recipe: data.num_images is {d.num_images}, and data.images is 0")
         for key in ("images", "coarse", "drop_caption", "canonical"):
             if not 0 <= getattr(d, key) <= 1:
                 raise UsageError(f"recipe: data.{key} is {getattr(d, key):g}, must be from 0 to 1")
@@ -101,6 +106,12 @@ class TextToPixelsTask(CaptionedTask):
         self.clips = [(d.level, seed) for seed in range(d.num)]
         here = World(self.rank, self.world, self.device)
         self.video = cached(self._folder(), d.level, d.num, self._render, world=here, say=say)
+        name = f"{d.level}-still"
+        self.stills = (
+            cached(self._folder(), name, d.num_images, self._render_stills, world=here, say=say)
+            if d.num_images
+            else None
+        )
         first = VALIDATION_SEEDS.start
         self.held_seeds = range(first, first + d.num_held)
         scenes = [sample_scene(seed, level=d.level) for seed in self.held_seeds]
@@ -124,6 +135,16 @@ class TextToPixelsTask(CaptionedTask):
             made.append(render(scenes, times=times, height=d.height, width=d.width).frames)
         return torch.cat(made)
 
+    def _render_stills(self, numbers: range) -> Tensor:
+        """Frames uint8 `b h w 3` of the scenes from STILLS on, each at some moment."""
+        d, made = self.data, []
+        for first in range(numbers.start, numbers.stop, NEIGHBORS):
+            some = range(first, min(first + NEIGHBORS, numbers.stop))
+            scenes = [sample_scene(STILLS + n, level=d.level) for n in some]
+            times = [random.Random(f"still/{first // NEIGHBORS}").random() * DURATION_S]
+            made.append(render(scenes, times=times, height=d.height, width=d.width).frames[:, 0])
+        return torch.cat(made)
+
     def moment(self, seed: int) -> tuple[float, float]:
         """The rate of a training scene's clip, and the second that it begins with."""
         d = self.data
@@ -134,14 +155,17 @@ class TextToPixelsTask(CaptionedTask):
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
         count = self.recipe.batch_size
         rows = [self._index(step * count + row) for row in share(count, rank, world)]
-        draw = random.Random(f"{self.recipe.seed}/{step}/{rank}")
-        captions = self.draw_captions([self.clips[row] for row in rows], draw)
-        video, times, sizes = [], [], []
+        draw, d = random.Random(f"{self.recipe.seed}/{step}/{rank}"), self.data
+        scenes, video, times, sizes = [], [], [], []
         for row in rows:
-            clip, (fps, _) = self.video[row], self.moment(row)
-            image, coarse = draw.random() < self.data.images, draw.random() < self.data.coarse
-            if image:
+            scene, clip, (fps, _) = self.clips[row], self.video[row], self.moment(row)
+            image, coarse = draw.random() < d.images, draw.random() < d.coarse
+            if image and self.stills is not None:
+                n = draw.randrange(d.num_images)
+                scene, clip = (d.level, STILLS + n), self.stills[n : n + 1].expand_as(clip)
+            elif image:
                 clip = repeated(clip, draw.randrange(len(clip)))
+            scenes.append(scene)
             video.append(clip)
             times.append(torch.arange(len(clip)) * (0.0 if image else 1 / fps))
             sizes.append(0.5 if coarse else 1.0)
@@ -151,7 +175,7 @@ class TextToPixelsTask(CaptionedTask):
         if smaller.any():
             frames[smaller] = once_smaller(frames[smaller])
         told = {"times": torch.stack(times), "size": size[:, None].expand(-1, 2)}
-        return {"frames": frames, **told, **self.tokens(captions)}
+        return {"frames": frames, **told, **self.tokens(self.draw_captions(scenes, draw))}
 
     def x0(self, batch: dict[str, Tensor]) -> Tensor:
         return pixels(batch["frames"])

@@ -1,0 +1,141 @@
+"""Training of pixels: images as videos, rates and sizes that are told, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests import tiny
+from vidgen.errors import UsageError
+from vidgen.systems.snap_video import told
+from vidgen.train.optim import rate
+from vidgen.train.recipe import Recipe, Schedule, load_recipe
+from vidgen.train.task import Task, make_task
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    monkeypatch.setattr("vidgen.train.tasks.latents.SHARD", 64)
+
+
+@pytest.fixture
+def task(tiny_model, tmp_path):
+    def make(*settings: str, stage: str = "pixels") -> Task:
+        own = [f"data.text={tiny_model}", f"data.cache={tmp_path / 'cache'}"]
+        recipe = load_recipe(
+            f"world-snap-video-{stage}", preset="tiny", overrides=[*own, *settings]
+        )
+        return make_task(recipe)
+
+    return make
+
+
+def prepared(made: Task) -> Task:
+    made.prepare(made.build(), lambda text: None)
+    return made
+
+
+def test_images_are_one_frame_repeated_and_clips_have_their_rates(task) -> None:
+    made = prepared(task("data.images=0.5", "data.coarse=0"))
+    batch = made.batch(0, 0, 1)
+    cond = told({**made.told(made.build(), batch, torch.Generator()), "pooled": None})
+    still = (batch["frames"] == batch["frames"][:, :1]).flatten(1).all(dim=1)
+    periods = cond["period"]
+    assert 0 < int((periods == 0).sum()) < 16
+    assert still[periods == 0].all()
+    assert set(periods[periods > 0].tolist()) <= {0.5, 0.25}
+    assert {made.moment(seed)[0] for seed in range(0, 4096, 16)} == {2.0, 4.0}
+    assert torch.equal(batch["size"], torch.ones(16, 2))
+    again = made.batch(0, 0, 1)
+    assert all(torch.equal(batch[k], again[k]) for k in batch)
+
+
+def test_images_may_be_of_scenes_of_their_own(task) -> None:
+    made = prepared(task("data.images=1", "data.num_images=4"))
+    batch = made.batch(0, 0, 1)
+    assert made.stills.shape == (4, 6, 16, 3)
+    for frames in batch["frames"]:
+        assert any((frames == still).all() for still in made.stills)
+    assert not batch["times"].any()
+
+
+def test_a_clip_is_what_is_rendered_at_its_moment(task) -> None:
+    from vidgen.world.render import render
+    from vidgen.world.scene import sample_scene
+
+    made = prepared(task())
+    for seed in (3, 40):
+        fps, start = made.moment(seed)
+        times = [start + i / fps for i in range(3)]
+        assert start >= 0 and times[-1] <= 2.0
+        true = render([sample_scene(seed, level="basic")], times=times, height=6, width=16).frames
+        assert torch.equal(made.video[seed], true[0])
+
+
+def test_coarse_clips_are_told_so(task) -> None:
+    sharp, coarse = (prepared(task(f"data.coarse={x}", "data.images=0")) for x in (0, 1))
+    a, b = sharp.batch(1, 0, 1), coarse.batch(1, 0, 1)
+    assert torch.equal(b["size"], torch.full((16, 2), 0.5))
+    edges = [x["frames"].float().diff(dim=3).abs().mean() for x in (a, b)]
+    assert edges[1] < edges[0]
+    torch.testing.assert_close(  # the mean of a frame stays
+        a["frames"].float().mean((2, 3)), b["frames"].float().mean((2, 3)), atol=1.0, rtol=0
+    )
+
+
+def test_the_small_video_of_the_second_stage_is_a_mean_with_noise(tiny_model, tmp_path) -> None:
+    base = tiny.pixels(tmp_path / "base", tiny_model)
+    recipe = load_recipe(
+        "world-snap-video-upsampler", preset="tiny",
+        overrides=[f"data.base={base}", f"data.cache={tmp_path}", "data.images=0"],
+    )  # fmt: skip
+    made = prepared(make_task(recipe))
+    batch, x0 = made.batch(0, 0, 1), None
+    x0 = made.x0(batch)
+    cond = made.told(made.build(), batch, torch.Generator().manual_seed(0))
+    levels = cond["noise_level"]
+    assert levels.min() >= 0 and 0.2 < levels.max() <= 0.5
+    quiet = made._low(x0, torch.zeros(16), torch.Generator())["low"]
+    means = x0.unflatten(-1, (16, 2)).unflatten(-3, (6, 2)).mean((-1, -3))
+    inner = torch.stack([quiet[..., 1:-1:2, 1:-1:2], quiet[..., 2::2, 2::2]]).mean(0)
+    assert (inner - means[..., :-1, :-1]).abs().mean() < 0.1  # the pixels around a mean
+    noisy = (cond["low"] - quiet).flatten(1).std(dim=1)
+    torch.testing.assert_close(noisy, levels, rtol=0.1, atol=0.01)
+    with pytest.raises(UsageError, match="model is no upsampler"):
+        make_task(recipe.replace(model={**recipe.model, "dim": 64, "head_dim": 16})).build()
+    with pytest.raises(UsageError, match="no whole multiple of the base's 6 × 16"):
+        make_task(recipe.replace(data={**recipe.data, "height": 16}))
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("loss.sigma_in=0", "loss.sigma_in is 0, must be above 0"),
+        ("loss.sigma_data=-1", "loss.sigma_data is -1"),
+        ("model.text_dim=32", "makes vectors of 16"),
+        ("data.fps=[0.5]", "don't fit into the 2 s of a clip"),
+        ("data.num_images=-1", "data.num_images -1"),
+        ("data.images=1.5", "data.images is 1.5, must be from 0 to 1"),
+        ("data.height=9", "the network is made for 3 of 8 × 16"),
+        ("ema_half_life=0", "ema_half_life is 0, must be more than 0"),
+        ("schedule.decay=steps", "schedule.decay"),
+    ],
+)
+def test_refusals(task, setting, said) -> None:
+    with pytest.raises(UsageError, match=said):
+        task(setting)
+
+
+def test_averages_by_half_life_and_a_cosine() -> None:
+    assert Recipe("x", ema_half_life=10).ema_decay ** 10 == pytest.approx(0.5)
+    assert Recipe("x", ema=0.9).ema_decay == 0.9
+    schedule = Schedule(warmup_steps=0, decay_fraction=1.0, decay="cosine", final=0.2)
+    assert [rate(schedule, 9, used) for used in (0, 0.5, 1)] == pytest.approx([1, 0.6, 0.2])
+
+
+def test_exported_folders_hold_no_autoencoder(task, tmp_path) -> None:
+    made = task()
+    made.export(made.build(), Path(tmp_path / "model"))
+    assert sorted(p.name for p in (tmp_path / "model").iterdir()) == [
+        "model_index.json", "scheduler", "text_encoder", "tokenizer", "transformer",
+    ]  # fmt: skip
