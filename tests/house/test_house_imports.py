@@ -28,7 +28,7 @@ BELOW = {
 }
 # One file each that may do more than its folder.
 MORE = {"world/clips.py": {"io"}}
-SYSTEMS_SHARED = {"base", "load", "save"}  # of systems/, what every system may use
+SYSTEMS_SHARED = {"base", "load", "released", "save"}  # of systems/, what every system may use
 
 SLOW = {"torch", "transformers", "diffusers", "av", "numpy", "PIL", "pydantic", "rich", "scipy"}
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -9,6 +9,7 @@ from vidgen.cli.console import Console
 from vidgen.cli.decode import Decoder
 from vidgen.cli.encode_text import NoCache, PromptFile, Prompts, cache
 from vidgen.cli.options import (
+    ClipSize,
     Crf,
     Denoising,
     DryRun,
@@ -16,6 +17,7 @@ from vidgen.cli.options import (
     Given,
     Model,
     Negative,
+    NumFrames,
     RecordOutput,
     Running,
 )
@@ -70,6 +72,8 @@ def generate(
     denoising: Denoising,
     passes: Passes = None,
     scale: Scale = None,
+    num_frames: NumFrames = None,
+    size: ClipSize = None,
     decoder: Decoder = None,
     model: Model = None,
     fps: Fps = None,
@@ -84,7 +88,7 @@ def generate(
     if not dry_run or out.output != "-":
         video_output.refuse_unused(given, out, None, video=video)
     found = rows.gather(prompts or [], input, negative=negative)
-    wanted = Wanted.of(denoising)
+    wanted = Wanted.of(denoising, num_frames, size)
     count = wanted.samples(len(found))
     quotes = "each argument is a prompt: quotes make one of several words" if prompts else None
     check_count(out, count, single=video, why=quotes)
@@ -111,6 +115,7 @@ def generate(
     from vidgen.stages import cascade, encode_text, sample_keyframes
 
     choices = sample_keyframes.Choices(*wanted)
+    cascade.check_choices(folder, choices)
     own = zip(encode_text.text_ids(named), (prompt.seed for prompt in named), strict=True)
     video_output.check_names(out, sample_keyframes.sample_ids(own, choices), video=video)
     compute.check()

@@ -157,14 +157,24 @@ Shift = Annotated[
     option("--shift", metavar="X", min=0.01, max=100, default="the model's own",
            help="above 1, more of the steps are spent at high noise"),
 ]  # fmt: skip
+NumFrames = Annotated[
+    int | None,
+    option("--num-frames", metavar="N", min=1, max=10_000, default="the model's own",
+           settable=False, help="frames of a clip, of models that make any number"),
+]  # fmt: skip
+ClipSize = Annotated[
+    Size | None,
+    option("--size", metavar="WxH", parse=parse_size, default="the model's own", settable=False,
+           help="width and height of a clip, of models that make any size"),
+]  # fmt: skip
 Negative = Annotated[
     str | None,
-    option("--negative", metavar="TEXT", default="empty",
+    option("--negative", metavar="TEXT", default="empty", group=IO,
            help="what to steer away from, for prompts that don't say"),
 ]  # fmt: skip
 Fps = Annotated[
     float | None,
-    option("--fps", metavar="N", min=0.01, max=1000, default="the record's own",
+    option("--fps", metavar="N", min=0.01, max=1000, default="the record's own", group=IO,
            help="frames a second"),
 ]  # fmt: skip
 Crf = Annotated[

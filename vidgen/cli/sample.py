@@ -9,11 +9,13 @@ from vidgen.cli.cascade import Passes, passes_of
 from vidgen.cli.console import Console
 from vidgen.cli.encode_text import NoCache, cache
 from vidgen.cli.options import (
+    ClipSize,
     Denoising,
     DryRun,
     Given,
     Inputs,
     Model,
+    NumFrames,
     RecordOutput,
     Running,
     option,
@@ -79,6 +81,8 @@ def sample(
     *,
     denoising: Denoising,
     passes: Passes = None,
+    num_frames: NumFrames = None,
+    size: ClipSize = None,
     model: Model = None,
     no_cache: NoCache = False,
     dry_run: DryRun = False,
@@ -86,7 +90,7 @@ def sample(
     from vidgen.systems.base import ModelFolder
 
     refuse_mixed(prompt, inputs, negative)
-    wanted = Wanted.of(denoising)
+    wanted = Wanted.of(denoising, num_frames, size)
     folder = ModelFolder.find(model)
     folder.component("transformer")
     passes = passes_of(folder, passes, console)
@@ -112,6 +116,7 @@ def sample(
     from vidgen.stages import cascade, encode_text, sample_keyframes
 
     choices, named = sample_keyframes.Choices(*wanted), rows.as_prompts(found)
+    cascade.check_choices(folder, choices)
     own = zip(encode_text.text_ids(named), (prompt.seed for prompt in named), strict=True)
     check_names(out, sample_keyframes.sample_ids(own, choices))
     compute = running.compute()

@@ -13,8 +13,10 @@ from vidgen.cli.options import (
     RecordOutput,
     Running,
     Seeds,
+    Size,
 )
 from vidgen.cli.page import Page
+from vidgen.errors import UsageError
 
 if TYPE_CHECKING:
     from vidgen.stages.base import Compute
@@ -74,6 +76,11 @@ def sample_keyframes(
 
     wanted = Wanted.of(denoising)
     folder = ModelFolder.find(model)
+    if folder.released:
+        raise UsageError(
+            f"{folder.path}: a model of {folder.system}, which makes whole clips, no keyframes",
+            next=f"vidgen sample --model {folder.path} …",
+        )
     folder.component("transformer")
     sample_texts(out, running, console, inputs, folder, wanted, dry_run=dry_run)
 
@@ -87,9 +94,11 @@ class Wanted(NamedTuple):
     guidance_scale: float | None
     solver: str | None
     shift: float | None
+    num_frames: int | None = None
+    size: Size | None = None
 
     @classmethod
-    def of(cls, asked: Denoising) -> Self:
+    def of(cls, asked: Denoising, num_frames: int | None = None, size: Size | None = None) -> Self:
         """UsageError for a range of seeds together with --num-samples."""
         return cls(
             check_seeds(asked.seed, asked.num_samples),
@@ -98,6 +107,8 @@ class Wanted(NamedTuple):
             asked.guidance_scale,
             asked.solver,
             asked.shift,
+            num_frames,
+            size,
         )
 
     def samples(self, texts: int) -> int:
@@ -128,6 +139,7 @@ def sample_texts(
         compute = running.compute(preload=not inputs)
         compute.check()
         choices = stage.Choices(*wanted)
+        cascade.check_choices(folder, choices)
         texts = ((text.id, stage.own_seed(text)) for text in headers_of(inputs))
         check_names(out, stage.sample_ids(texts, choices))
         return lambda records: cascade.sample(
@@ -155,8 +167,6 @@ def planned(folder: ModelFolder, compute: Compute, wanted: Wanted, texts: int, p
 def check_seeds(seed: Seeds | None, num_samples: int) -> tuple[int, ...] | None:
     """The seeds to sample: as given, or `num_samples` from the given one on. None: from each
     record's own on. UsageError for a range together with --num-samples."""
-    from vidgen.errors import UsageError
-
     if seed is None or num_samples == 1:
         return None if seed is None else tuple(seed)
     if len(seed) > 1:

@@ -7,6 +7,7 @@ depends on what stood beside it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer as FastTokenizer
     from transformers import PreTrainedModel
 
 
@@ -29,23 +31,50 @@ class TextEmbedding:
 
 
 class Tokenizer:
-    """Words to token numbers, from a `tokenizer.json`; knows which words it was never taught."""
+    """Words to token numbers, from a `tokenizer.json`; knows which words it was never taught.
 
-    def __init__(self, path: Path, max_length: int) -> None:
+    padding  the number that fills up to `max_length`, for encoders that read it as any token; None:
+             a prompt is its own tokens alone
+    cleaned  what is done to a prompt first
+    """
+
+    def __init__(
+        self,
+        source: Path | FastTokenizer,
+        max_length: int,
+        *,
+        padding: int | None = None,
+        cleaned: Callable[[str], str] = lambda text: text,
+    ) -> None:
         from tokenizers import Tokenizer as FastTokenizer
 
-        self.fast = FastTokenizer.from_file(str(path))
-        self.max_length = max_length
+        if isinstance(source, Path):
+            source = FastTokenizer.from_file(str(source))
+        self.fast: FastTokenizer = source
+        self.fast.no_padding()
+        self.max_length, self.padding, self.cleaned = max_length, padding, cleaned
 
     def __call__(self, prompt: str) -> list[int]:
         """Token numbers with the special tokens around them, at most `max_length`."""
         self.fast.enable_truncation(self.max_length)
-        return self.fast.encode(prompt).ids
+        ids = self.fast.encode(self.cleaned(prompt)).ids
+        if self.padding is None:
+            return ids
+        return ids + [self.padding] * (self.max_length - len(ids))
 
     def overflow(self, prompt: str) -> int:
         """How many tokens of the prompt do not fit."""
         self.fast.no_truncation()
-        return max(0, len(self.fast.encode(prompt).ids) - self.max_length)
+        return max(0, len(self.fast.encode(self.cleaned(prompt)).ids) - self.max_length)
+
+    def beyond(self, prompt: str) -> str:
+        """The end of the prompt that does not fit; empty where all of it does."""
+        if not self.overflow(prompt):
+            return ""
+        text = self.cleaned(prompt)
+        self.fast.enable_truncation(self.max_length)
+        kept = self.fast.encode(text)
+        return text[max((end for _, end in kept.offsets), default=0) :].strip()
 
     def words(self, prompt: str) -> list[str]:
         """The prompt's words as the tokenizer sees them, punctuation left out."""

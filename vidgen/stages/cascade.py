@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator
 import torch
 
 from vidgen.diffusion.groups import STRIDE, frames_after
+from vidgen.errors import UsageError
 from vidgen.io.record import Record
-from vidgen.stages import interpolate, sample_keyframes, upsample
+from vidgen.stages import interpolate, sample_clips, sample_keyframes, upsample
 from vidgen.stages.base import Compute, Notify, Silent
 from vidgen.stages.memory import require_memory
 from vidgen.stages.upsample_pixels import SecondStage
@@ -29,7 +30,10 @@ def sample(
     notify: Notify = Silent(),
 ) -> Iterator[Record]:
     """Text records → latents records of whole clips: T keyframes each, and three frames more
-    between any two neighbors after each of the `passes`; 0: keyframes alone."""
+    between any two neighbors after each of the `passes`; 0: keyframes alone, or the clips of a
+    released model."""
+    if folder.released:
+        return sample_clips.sample_clips(records, folder, choices, compute=compute, notify=notify)
     latents = sample_keyframes.sample_keyframes(
         records, folder, choices, compute=compute, notify=notify
     )
@@ -38,6 +42,19 @@ def sample(
     return interpolate.interpolate(
         latents, folder, interpolate.Choices(passes), compute=compute, notify=notify
     )
+
+
+def check_choices(folder: ModelFolder, choices: sample_keyframes.Choices) -> None:
+    """UsageError, before anything is computed, for what the model can't make."""
+    if folder.released:
+        sample_clips.run_of(folder, choices)
+    elif choices.num_frames is not None or choices.size is not None:
+        made = folder.geometry
+        raise UsageError(
+            f"`{folder.name}` makes {made.num_frames} frames of {made.width}x{made.height}, and no"
+            " others",
+            next="leave --num-frames and --size out",
+        )
 
 
 def enlarge(

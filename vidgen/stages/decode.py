@@ -34,6 +34,7 @@ from vidgen.stages.base import (
     require_whole,
 )
 from vidgen.stages.chunks import Chunks, in_chunks
+from vidgen.stages.decode_clips import clip_frames, is_unnamed, precise, times
 from vidgen.systems import world
 from vidgen.systems.base import PIXELS, ModelFolder
 from vidgen.systems.video_decoder import COMPONENT, has_video_decoder, load_video_decoder
@@ -77,6 +78,8 @@ def first_chunks(reach: int | None) -> Chunks:
 
 def load(folder: ModelFolder, component: str) -> VideoAutoencoder | MoVQDecoder:
     """The network that decodes, on the CPU."""
+    if folder.released:
+        return folder.released.load_autoencoder(folder)
     if component == COMPONENT:
         return load_video_decoder(folder)
     return world.load_autoencoder(folder)
@@ -107,6 +110,8 @@ def decode(
     Latents that are pixels are converted, whatever the model. Raises InputError for latents of
     another autoencoder, before any weights are read.
     """
+    if folder.released:
+        compute = precise(folder, compute)
     component = component_of(folder, which)
     shaping = ["--decoder", "image"] if component != component_of(folder, None) else []
     loading = Loading(lambda: load(folder, component), now=compute.preload)
@@ -115,16 +120,21 @@ def decode(
         if record.attrs.get("latent_space") == PIXELS:
             yield converted(record, keep=keep)
             continue
-        require_space(record, folder)
-        channels = folder.size("vae", "channels")
-        require_tensor(record, "latents", FLOATS, channels, None, None, None)
+        if not (folder.released and is_unnamed(record, folder, notify)):
+            require_space(record, folder)
+        require_tensor(record, "latents", FLOATS, folder.latent_sizes[0], None, None, None)
         height, width = require_whole(record, "height"), require_whole(record, "width")
         with kernel("auto") as kernels:
-            decoder = placed(loading.get(), compute)
-            frames, approximations = _frames(record.torch("latents"), decoder, notify)
+            latents, network = record.torch("latents"), loading.get()
+            made, approximations = {}, list[str]()
+            if folder.released:
+                frames = clip_frames(latents, network, folder, compute, notify)
+                made = times(record, len(frames))
+            else:
+                frames, approximations = _frames(latents, placed(network, compute), notify)
         yield record.replace(
             kind="frames",
-            tensors={"frames": frames[:, :height, :width].contiguous()},
+            tensors={"frames": frames[:, :height, :width].contiguous(), **made},
             drop=() if keep else SPENT,
             entry=log.new_entry(
                 STAGE,

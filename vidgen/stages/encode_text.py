@@ -78,7 +78,9 @@ def encode_text(
     """
     prompts = list(prompts)
     names, space = Names(prompts), folder.text_encoder
-    tokenizer, tower = world.load_tokenizer(folder), Loading(lambda: world.load_text_tower(folder))
+    system = folder.released or world
+    tokenizer = system.load_tokenizer(folder)
+    tower = Loading(lambda: system.load_text_tower(folder))
     for prompt in prompts:
         _warn_about(prompt.text, tokenizer, folder.name, notify)
         tensors: dict[str, Tensor] = {}
@@ -111,11 +113,15 @@ def _named(embedding: TextEmbedding, prefix: str) -> dict[str, Tensor]:
     }
 
 
+def _shortened(text: str, most: int = 60) -> str:
+    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
+
+
 def _warn_about(text: str, tokenizer: Tokenizer, model: str, notify: Notify) -> None:
     if overflow := tokenizer.overflow(text):
         notify.warn(
             f"the prompt is {overflow} tokens longer than the {tokenizer.max_length} that"
-            f" `{model}` reads: its end is cut"
+            f" `{model}` reads: its end is cut, from `{_shortened(tokenizer.beyond(text))}` on"
         )
     if unknown := tokenizer.unknown_words(text):
         shown = [f"{w} (near: {', '.join(near)})" if near else w for w, near in unknown.items()]

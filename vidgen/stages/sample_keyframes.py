@@ -45,6 +45,8 @@ class Choices:
     guidance_scale: float | None = None
     solver: str | None = None
     shift: float | None = None
+    num_frames: int | None = None  # these two of models that make clips of any size
+    size: tuple[int, int] | None = None  # width, height
 
     def seeds_of(self, own: int | None) -> tuple[int, ...]:
         """The seeds of a prompt whose own seed is this."""
@@ -57,7 +59,9 @@ class Choices:
         """These choices as canonical flags, for the log."""
         flags = {
             "--guidance-scale": self.guidance_scale,
+            "--num-frames": self.num_frames,
             "--shift": self.shift,
+            "--size": self.size and "{}x{}".format(*self.size),
             "--solver": self.solver,
             "--steps": self.num_inference_steps,
         }

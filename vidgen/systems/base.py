@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +29,16 @@ PIXELS = "pixels"  # the latent space of models without an autoencoder: colors, 
 INTERPOLATIONS = {"grouped": "interpolation", "masked": "interpolation_masked"}
 # How many times longer upsampling makes the sides → how often it doubles them.
 DOUBLINGS = {2: 1, 4: 2, 8: 3}
+
+# Pipelines of diffusers whose folders are read as they were released → the system that runs them,
+# whose module knows what such a folder doesn't say (`vidgen.systems.released`).
+RELEASED = {
+    "WanPipeline": "wan",
+    "WanImageToVideoPipeline": "wan",
+    "CogVideoXPipeline": "cogvideox",
+    "CogVideoXImageToVideoPipeline": "cogvideox",
+}
+OWN = "VidgenModel"  # the class of folders that are written here
 
 S = TypeVar("S")
 
@@ -86,7 +98,9 @@ class ModelFolder:
         name = name or DEFAULT
         for path in (SHIPPED / name, Path(name)):
             if (path / "model_index.json").is_file():
-                return cls(path.resolve())
+                folder = cls(path.resolve())
+                folder.require_known()
+                return folder
         if Path(name).is_dir():
             raise InputError(
                 f"{name}: a folder without model_index.json, so not a model",
@@ -108,7 +122,33 @@ class ModelFolder:
 
     @property
     def system(self) -> str:
-        return self.index.get("system", "world")
+        return RELEASED.get(self._class, self.index.get("system", "world"))
+
+    @property
+    def _class(self) -> str:
+        return str(self.index.get("_class_name") or OWN)
+
+    def require_known(self) -> None:
+        """InputError for a pipeline of diffusers that nobody here runs."""
+        if self._class not in (OWN, *RELEASED):
+            raise InputError(
+                f"{self.path}/model_index.json: a pipeline of class {self._class}, which is not"
+                " known here",
+                next=f"known are: {', '.join(RELEASED)}",
+            )
+
+    @property
+    def released(self) -> Any:
+        """The module of the system that runs a folder of diffusers' (`vidgen.systems.released` says
+        what it has); None for a folder of ours."""
+        if self._class not in RELEASED:
+            return None
+        return import_module(f"vidgen.systems.{self.system}")
+
+    def has(self, component: str) -> bool:
+        """Whether the component is there, with its config and weights."""
+        folder = self.path / component
+        return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
 
     def component(self, name: str) -> Path:
         """The component's folder; InputError if the model has none."""
@@ -127,10 +167,21 @@ class ModelFolder:
         return self._json(f"{component}/config.json")
 
     def weight_files(self, component: str) -> list[Path]:
-        """The component's safetensors files; several when it is sharded."""
-        files = sorted(self.component(component).glob("*.safetensors"))
+        """The component's safetensors files; several when it is sharded. Where there are variants
+        of other precision beside them (`model.fp16.safetensors`), those without a word in their
+        name. InputError where there are none, or a shard is missing."""
+        folder = self.component(component)
+        if indexes := _plainest(folder.glob(f"*{weights.INDEX}"), weights.INDEX):
+            files = [folder / name for name in sorted({*weights.weight_map(indexes[0]).values()})]
+            if missing := [file.name for file in files if not file.is_file()]:
+                raise InputError(
+                    f"{folder}: shard {missing[0]} is missing, one of {len(files)}",
+                    next="fetch the model again",
+                )
+            return files
+        files = _plainest(folder.glob("*.safetensors"), ".safetensors")
         if not files:
-            raise InputError(f"{self.path / component}: no *.safetensors in it")
+            raise InputError(f"{folder}: no *.safetensors in it")
         return files
 
     def sha256(self, component: str) -> str:
@@ -139,7 +190,7 @@ class ModelFolder:
 
     def identity(self, component: str) -> dict[str, str]:
         """What the log says of a component: its model's name and its weights' hash."""
-        return {"name": f"{self.name}/{component}", "sha256": self.sha256(component)}
+        return {"name": f"{self._maker}/{component}", "sha256": self.sha256(component)}
 
     @property
     def in_pixels(self) -> bool:
@@ -149,6 +200,8 @@ class ModelFolder:
     @property
     def latent_sizes(self) -> tuple[int, int]:
         """Channels of its latents, and how many pixels wide and high one stands for."""
+        if self.released:
+            return self.released.latent_sizes(self)
         if self.in_pixels:
             return 3, 1
         return self.size("vae", "channels"), self.size("vae", "stride")
@@ -158,20 +211,32 @@ class ModelFolder:
         """The name of this autoencoder's latents: its config and weights, hashed; or PIXELS."""
         if self.in_pixels:
             return PIXELS
-        return weights.content_id(f"{self.name}-vae", self.config("vae"), self.sha256("vae"))
+        return weights.content_id(f"{self._maker}-vae", self.config("vae"), self.sha256("vae"))
 
     @cached_property
     def text_encoder(self) -> str:
         """The name of this text encoder's vectors."""
         config, digest = self.config("text_encoder"), self.sha256("text_encoder")
-        return weights.content_id(f"{self.name}-text", config, digest)
+        if self.released:
+            config = config | self.released.text_settings(self)
+        return weights.content_id(f"{self._maker}-text", config, digest)
+
+    @property
+    def _maker(self) -> str:
+        """What components are named for: of released folders the system, since several hold the
+        same ones, and may lie in folders of any name."""
+        return self.system if self.released else self.name
 
     @cached_property
     def sampler(self) -> Sampler:
+        if self.released:
+            return self.released.sampler(self)
         return _settings(Sampler, self._json(SCHEDULER), f"{self.path / SCHEDULER}: ")
 
     @cached_property
     def geometry(self) -> Geometry:
+        if self.released:
+            return self.released.geometry(self)
         return self.sample("transformer", Geometry)
 
     def sample(self, component: str, kind: type[S]) -> S:
@@ -200,6 +265,13 @@ class ModelFolder:
         if not isinstance(found, dict):
             raise InputError(f"{path}: not a JSON object")
         return found
+
+
+def _plainest(paths: Iterable[Path], suffix: str) -> list[Path]:
+    """In order; only those without a dot before the suffix, if there are any."""
+    files = sorted(paths)
+    plain = [p for p in files if "." not in p.name.removesuffix(suffix)]
+    return plain or files
 
 
 def _settings(kind: type[S], values: dict[str, Any], where: str) -> S:

@@ -29,7 +29,7 @@ Ours: z stays float32 from step to step, which released pipelines round to the n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -37,8 +37,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from vidgen.diffusion.cond import Cond
+from vidgen.diffusion.guidance import cfg, dynamic_cfg
 from vidgen.diffusion.level import Levels
-from vidgen.diffusion.prediction import PREDICTIONS, Network, Prediction
+from vidgen.diffusion.prediction import PREDICTIONS, Denoiser, Network, Prediction, denoiser
 from vidgen.diffusion.schedules import ddpm_scaled_linear
 from vidgen.diffusion.solvers import Solver, ddim, dpmpp_2m
 from vidgen.errors import InputError, UsageError
@@ -52,8 +54,17 @@ from vidgen.nn.cogvideox_config import (
 from vidgen.nn.cogvideox_dit import CogVideoXConfig, CogVideoXDiT
 from vidgen.nn.cogvideox_keys import released, transformer_keys, vae_keys
 from vidgen.nn.cogvideox_vae import CogVideoXAutoencoder, CogVideoXVAEConfig
-from vidgen.systems.base import SCHEDULER, Geometry, ModelFolder
+from vidgen.nn.text import TextTower, Tokenizer
+from vidgen.systems.base import SCHEDULER, Geometry, ModelFolder, Sampler
 from vidgen.systems.load import filled_released
+from vidgen.systems.released import (
+    Asked,
+    Run,
+    load_encoder,
+    require_sides,
+    solver_named,
+    tokenizer,
+)
 
 STEPS = 50
 GUIDANCE_SCALE = 6.0
@@ -171,17 +182,51 @@ def scheduler(settings: Mapping[str, Any], where: str) -> Scheduler:
 # --- folders --------------------------------------------------------------------------------------
 
 
+def load_config(folder: ModelFolder) -> CogVideoXConfig:
+    """The sizes of the network."""
+    where = f"{folder.path}/transformer/config.json"
+    return transformer_config(folder.config("transformer"), where)
+
+
+def load_vae_config(folder: ModelFolder) -> CogVideoXVAEConfig:
+    """The sizes of the autoencoder."""
+    return vae_config(folder.config("vae"), f"{folder.path}/vae/config.json")
+
+
+def latent_sizes(folder: ModelFolder) -> tuple[int, int]:
+    """Channels of its latents, and how many pixels wide and high one stands for."""
+    config = load_vae_config(folder)
+    return config.channels, config.stride
+
+
+def sampler(folder: ModelFolder) -> Sampler:
+    """How the folder's model is sampled unless the user says otherwise."""
+    own = load_scheduler(folder)
+    return Sampler(
+        own.prediction_name, "ddpm_scaled_linear", own.solver_name, STEPS, GUIDANCE_SCALE
+    )
+
+
+def geometry(folder: ModelFolder) -> Geometry:
+    """What the folder's model makes unless the user says otherwise: the size in its config, but of
+    1.5, whose config has a square that isn't its size."""
+    config = load_config(folder)
+    if config.patch_frames is not None:
+        return _LARGE
+    frames, rows, columns = config.sample
+    return Geometry(4 * (frames - 1) + 1, 8 * rows, 8 * columns, _SMALL.fps)
+
+
 def load_transformer(folder: ModelFolder) -> CogVideoXDiT:
     """The network of a released folder, in the dtype of its weights, on the CPU."""
-    where = f"{folder.path}/transformer"
-    config = transformer_config(folder.config("transformer"), f"{where}/config.json")
+    config = load_config(folder)
     names = _names(transformer_keys(config))
     return filled_released(partial(CogVideoXDiT, config), names, folder, "transformer")
 
 
 def load_autoencoder(folder: ModelFolder) -> CogVideoXAutoencoder:
     """Pixels ↔ latents, in the dtype of the folder's weights, on the CPU."""
-    config = vae_config(folder.config("vae"), f"{folder.path}/vae/config.json")
+    config = load_vae_config(folder)
     names = _names(vae_keys(config))
     return filled_released(partial(CogVideoXAutoencoder, config), names, folder, "vae")
 
@@ -219,9 +264,7 @@ def latent_shape(
     UsageError for frames or sides that the model can't make.
     """
     check_frames(made.num_frames, config, vae)
-    side = vae.stride * config.patch
-    if made.height % side or made.width % side:
-        raise UsageError(f"{made.width}x{made.height} pixels, and sides must divide by {side}")
+    require_sides(made, (vae.stride * config.patch,) * 2)
     rows, columns = made.height // vae.stride, made.width // vae.stride
     if config.positions == "learned" and (rows, columns) != config.sample[1:]:
         high, wide = (n * vae.stride for n in config.sample[1:])
@@ -269,3 +312,104 @@ def image_condition(
     scale = vae.config.scale
     latents = latents / scale if vae.config.inverted_image_scale else latents * scale
     return nn.functional.pad(latents, (0, 0, 0, 0, 0, frames - 1))
+
+
+# --- what the stages ask for ----------------------------------------------------------------------
+
+
+def text_tokens(folder: ModelFolder) -> int:
+    """How many tokens the text is padded to: as the network's config says, or as published where
+    the folder has no network."""
+    if not (folder.path / "transformer" / "config.json").is_file():
+        return _2B.text_tokens
+    return load_config(folder).text_tokens
+
+
+def text_settings(folder: ModelFolder) -> dict[str, int]:
+    return {"vidgen_tokens": text_tokens(folder)}
+
+
+def load_tokenizer(folder: ModelFolder) -> Tokenizer:
+    """T5's: a prompt is padded, and the padding is read as any other token."""
+    padding = folder.config("text_encoder").get("pad_token_id") or 0
+    return tokenizer(folder, text_tokens(folder), padding=padding)
+
+
+def load_text_tower(folder: ModelFolder) -> TextTower:
+    """T5 and its tokenizer, on the CPU."""
+    return TextTower(load_tokenizer(folder), load_encoder(folder))
+
+
+def run(folder: ModelFolder, asked: Asked) -> Run:
+    """How the folder's model is sampled. UsageError for what can't be made, and for models that
+    want a picture."""
+    config, own = load_config(folder), load_scheduler(folder)
+    if config.in_channels != config.out_channels:
+        raise UsageError(
+            f"{folder.path}: an image-to-video model, which makes nothing of text alone",
+            next="a text-to-video model, such as CogVideoX-5b",
+        )
+    if asked.shift is not None:
+        raise UsageError(
+            f"--shift {asked.shift:g}: the schedule of `{folder.name}` has no shift",
+            next="leave --shift out",
+        )
+    if asked.solver in ("ddim", "dpmpp_2m"):
+        own = replace(own, solver_name=asked.solver)
+    other = asked.solver not in (None, own.solver_name)
+    has_vae = (folder.path / "vae" / "config.json").is_file()
+    vae = load_vae_config(folder) if has_vae else CogVideoXVAEConfig()
+    made = asked.made(folder.geometry)
+    scale = GUIDANCE_SCALE if asked.guidance_scale is None else asked.guidance_scale
+    steps = asked.num_inference_steps or STEPS
+    dynamic = own.dynamic_guidance and not other and scale != 1
+
+    def denoise(networks: Sequence[nn.Module], uncond: Cond) -> Denoiser:
+        (network,) = networks
+        assert isinstance(network, CogVideoXDiT)
+        free = denoiser(called(network), own.prediction())
+        if dynamic:
+            return dynamic_cfg(free, uncond, scale, steps)
+        return cfg(free, uncond, scale)
+
+    return Run(
+        made=made,
+        shape=latent_shape(made, config, vae),
+        levels=own.levels(steps),
+        solve=solver_named(str(asked.solver)) if other else own.solver(),
+        sampler={
+            "solver": asked.solver or own.solver_name,
+            "steps": steps,
+            "guidance_scale": scale,
+            "dynamic_guidance": dynamic,
+        },
+        components=("transformer",),
+        load=lambda component, dtype: load_transformer(folder).to(dtype),
+        text_dim=config.text_dim,
+        text=partial(_required_text, tokens=config.text_tokens),
+        denoiser=denoise,
+        kept=lambda z: without_padding(z, made.num_frames, vae),
+    )
+
+
+def _required_text(embeds: Tensor, mask: Tensor, tokens: int) -> Tensor:
+    """The text as it is; InputError for another length than the network reads."""
+    if embeds.shape[1] != tokens:
+        raise InputError(
+            f"text of {embeds.shape[1]} tokens, and this model reads {tokens}, padding and all",
+            next="vidgen encode-text with a folder that has transformer/config.json",
+        )
+    return embeds
+
+
+def decoded(vae: CogVideoXAutoencoder, latents: Tensor) -> Iterator[Tensor]:
+    """latents `b c t h w` → frames `b 3 t' H W`, about −1…1, in the chunks that are part of what
+    the checkpoint computes (`vidgen.nn.cogvideox_vae`)."""
+    return vae.decode_chunks(latents)
+
+
+FLOAT32_VAE = False
+LOADERS = {
+    "CogVideoXTransformer3DModel": lambda folder, component: load_transformer(folder),
+    "AutoencoderKLCogVideoX": lambda folder, component: load_autoencoder(folder),
+}

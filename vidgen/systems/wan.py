@@ -21,11 +21,14 @@ others gray; 2.1 adds CLIP's tokens of the picture (the last layer but one of Vi
 the first frame's latents in place of the noisy ones instead, at t = 0, the others at t (`called`).
 
 What a folder doesn't say, and `PRESETS` has from the authors' own scripts: steps, guidance, and a
-shift, which for some is another than the folder's.
+shift, which for some is another than the folder's. A folder is sampled with its own shift, and with
+the steps, guidance and size of the preset that has its network; without one, with diffusers' 50
+steps, guidance of 5, and 81 frames of 832×480.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
@@ -41,6 +44,7 @@ from vidgen.diffusion.schedules import flow_levels, linear_flow
 from vidgen.diffusion.solvers import Solver, euler, unipc
 from vidgen.errors import UsageError
 from vidgen.nn.causal_vae import CausalVAE, CausalVAEConfig
+from vidgen.nn.text import TextTower, Tokenizer
 from vidgen.nn.wan_config import (
     VAE_2_1,
     VAE_2_2,
@@ -51,8 +55,17 @@ from vidgen.nn.wan_config import (
 )
 from vidgen.nn.wan_dit import WanConfig, WanDiT, kept
 from vidgen.nn.wan_keys import TRANSFORMER, autoencoder, released
-from vidgen.systems.base import SCHEDULER, Geometry, ModelFolder
+from vidgen.systems.base import SCHEDULER, Geometry, ModelFolder, Sampler
 from vidgen.systems.load import built, filled_released
+from vidgen.systems.released import (
+    Asked,
+    Run,
+    load_encoder,
+    require_sides,
+    solver_named,
+    tokenizer,
+    whitespace_cleaned,
+)
 
 TEXT_TOKENS = 512
 TIMESTEPS = 1000
@@ -152,6 +165,50 @@ def load_settings(folder: ModelFolder) -> Settings:
     return Settings(float(shift), name, order, boundary, still)
 
 
+def load_config(folder: ModelFolder, component: str = "transformer") -> WanConfig:
+    """The sizes of the network."""
+    where = f"{folder.path / component}/config.json"
+    return built(lambda: transformer_config(folder.config(component), where), where)
+
+
+def load_vae_config(folder: ModelFolder) -> CausalVAEConfig:
+    """The sizes of the autoencoder."""
+    where = f"{folder.path}/vae/config.json"
+    return built(lambda: vae_config(folder.config("vae"), where), where)
+
+
+def latent_sizes(folder: ModelFolder) -> tuple[int, int]:
+    """Channels of its latents, and how many pixels wide and high one stands for."""
+    config = load_vae_config(folder)
+    return config.channels, config.stride
+
+
+def sampler(folder: ModelFolder) -> Sampler:
+    """How the folder's model is sampled unless the user says otherwise."""
+    settings, preset = load_settings(folder), _preset(folder)
+    steps, scale = (50, 5.0) if preset is None else (preset.num_inference_steps, preset.guidance[0])
+    return Sampler("flow", "linear_flow", settings.solver, steps, scale, settings.shift)
+
+
+def geometry(folder: ModelFolder) -> Geometry:
+    """What the folder's model makes unless the user says otherwise."""
+    if (preset := _preset(folder)) is not None:
+        return preset.made
+    return _704P if load_settings(folder).still_first else _480P
+
+
+def _preset(folder: ModelFolder) -> Preset | None:
+    """The release of this folder, by its network and what its settings say of the boundary."""
+    config, settings = load_config(folder), load_settings(folder)
+    known = settings.boundary, settings.still_first
+    alike = (
+        preset for preset in PRESETS.values()
+        if (preset.settings.boundary, preset.settings.still_first) == known
+        and preset.transformer == config
+    )  # fmt: skip
+    return next(alike, None)
+
+
 # --- weights --------------------------------------------------------------------------------------
 
 
@@ -160,8 +217,7 @@ def load_transformer(
 ) -> WanDiT:
     """The network, on the CPU, in `dtype` or that of its weights, with float32 islands as released.
     2.2-A14B has `transformer_2`, too."""
-    where = f"{folder.path / component}/config.json"
-    config = built(lambda: transformer_config(folder.config(component), where), where)
+    config = load_config(folder, component)
     names = partial(released, table=TRANSFORMER)
     network = filled_released(partial(WanDiT, config), names, folder, component)
     for name, p in network.named_parameters():
@@ -171,8 +227,7 @@ def load_transformer(
 
 def load_autoencoder(folder: ModelFolder) -> CausalVAE:
     """Pixels ↔ latents, on the CPU, in float32."""
-    where = f"{folder.path}/vae/config.json"
-    config = built(lambda: vae_config(folder.config("vae"), where), where)
+    config = load_vae_config(folder)
     names = partial(released, table=autoencoder(config))
     return filled_released(partial(CausalVAE, config), names, folder, "vae").float()
 
@@ -205,7 +260,9 @@ def given_frames(
     return torch.cat((known, latents), dim=1)
 
 
-def latent_shape(made: Geometry, config: WanConfig, vae: CausalVAEConfig) -> tuple[int, ...]:
+def latent_shape(
+    made: Geometry, config: WanConfig, vae: CausalVAEConfig
+) -> tuple[int, int, int, int]:
     """`c t h w` of the latents to sample. UsageError for frames or sides that can't be made."""
     step = vae.time_stride
     if made.num_frames < 1 or (made.num_frames - 1) % step:
@@ -214,11 +271,7 @@ def latent_shape(made: Geometry, config: WanConfig, vae: CausalVAEConfig) -> tup
             f"{made.num_frames} frames, and this model makes {step}n + 1",
             next=f"--num-frames {below} or {below + step}",
         )
-    sides = vae.stride * config.patch[1], vae.stride * config.patch[2]
-    if made.height % sides[0] or made.width % sides[1]:
-        raise UsageError(
-            f"{made.width}x{made.height} pixels, and sides must divide by {sides[1]}x{sides[0]}"
-        )
+    require_sides(made, (vae.stride * config.patch[1], vae.stride * config.patch[2]))
     frames = (made.num_frames - 1) // step + 1
     return config.out_channels, frames, made.height // vae.stride, made.width // vae.stride
 
@@ -295,3 +348,84 @@ def guided(
         return torch.where(level.t >= boundary * TIMESTEPS, high - 1.0, low - 1.0)
 
     return contrast(denoise, [(uncond, weight)], batched=batched)
+
+
+# --- what the stages ask for ----------------------------------------------------------------------
+
+
+def text_settings(folder: ModelFolder) -> dict[str, int]:
+    return {}
+
+
+def load_tokenizer(folder: ModelFolder) -> Tokenizer:
+    """UMT5's: a prompt is its own tokens, at most 512."""
+    return tokenizer(folder, TEXT_TOKENS, cleaned=whitespace_cleaned)
+
+
+def load_text_tower(folder: ModelFolder) -> TextTower:
+    """UMT5 and its tokenizer, on the CPU."""
+    return TextTower(load_tokenizer(folder), load_encoder(folder))
+
+
+def run(folder: ModelFolder, asked: Asked) -> Run:
+    """How the folder's model is sampled. UsageError for what can't be made, and for models that
+    want a picture."""
+    config, settings, preset = load_config(folder), load_settings(folder), _preset(folder)
+    if config.in_channels != config.out_channels:
+        raise UsageError(
+            f"{folder.path}: an image-to-video model, which makes nothing of text alone",
+            next="a text-to-video model, such as Wan2.1-T2V",
+        )
+    vae = _vae_sizes(folder, config)
+    made = asked.made(folder.geometry)
+    own = (5.0,) if preset is None else preset.guidance
+    scales = own if asked.guidance_scale is None else (asked.guidance_scale,)
+    steps = asked.num_inference_steps or folder.sampler.num_inference_steps
+    other = asked.solver not in (None, settings.solver)
+    components = ("transformer",) if settings.boundary is None else ("transformer", "transformer_2")
+
+    def denoise(networks: Sequence[nn.Module], uncond: Cond) -> Denoiser:
+        high, low = networks[0], networks[1] if len(networks) > 1 else None
+        assert isinstance(high, WanDiT) and isinstance(low, WanDiT | None)
+        free = wan_denoiser(called(high, low, settings.boundary))
+        return guided(free, uncond, scales[0], scales[-1], settings.boundary)
+
+    return Run(
+        made=made,
+        shape=latent_shape(made, config, vae),
+        levels=levels(settings, steps, asked.shift),
+        solve=solver_named(str(asked.solver)) if other else solver(settings),
+        sampler={
+            "solver": asked.solver or settings.solver,
+            "steps": steps,
+            "guidance_scale": scales[0] if len(scales) == 1 else list(scales),
+            "shift": settings.shift if asked.shift is None else asked.shift,
+        },
+        components=components,
+        load=lambda component, dtype: load_transformer(folder, component, dtype),
+        text_dim=config.text_dim,
+        text=padded,
+        denoiser=denoise,
+    )
+
+
+def _vae_sizes(folder: ModelFolder, config: WanConfig) -> CausalVAEConfig:
+    """Those of the folder's autoencoder, or where it has none, of the published one with as many
+    channels."""
+    if not (folder.path / "vae" / "config.json").is_file():
+        for known in (VAE_2_1, VAE_2_2):
+            if known.channels == config.out_channels:
+                return known
+    return load_vae_config(folder)
+
+
+def decoded(vae: CausalVAE, latents: Tensor) -> Iterator[Tensor]:
+    """latents `b c t h w` → frames `b 3 t' H W` in −1…1, those of one latent at a time: exact."""
+    return vae.decoded(latents, 1)
+
+
+FLOAT32_VAE = True
+LOADERS = {
+    "WanTransformer3DModel": load_transformer,
+    "AutoencoderKLWan": lambda folder, component: load_autoencoder(folder),
+}

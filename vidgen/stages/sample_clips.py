@@ -1,0 +1,192 @@
+"""Text records → latents records of whole clips, by a model of a released folder.
+
+The model's system knows how it is sampled (`vidgen.systems.released.Run`); here is what all of them
+share: noise, batches, the log, and what a folder without some of its components can still be told
+apart by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from vidgen.diffusion.noise import Noise
+from vidgen.errors import InputError
+from vidgen.io import log
+from vidgen.io.record import Record
+from vidgen.nn import attention
+from vidgen.stages.base import (
+    FLOATS,
+    Compute,
+    Loading,
+    Notify,
+    Silent,
+    batched,
+    require_kind,
+    require_tensor,
+)
+from vidgen.stages.sample_keyframes import Choices, own_seed, sample_id
+from vidgen.systems.base import ModelFolder
+from vidgen.systems.released import Asked, Run
+
+STAGE = "sample"
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One sample to make."""
+
+    record: Record
+    seed: int
+    id: str
+
+
+def run_of(folder: ModelFolder, choices: Choices) -> Run:
+    """How these samples are made, before any weights are read. UsageError for what can't be."""
+    width, height = choices.size or (None, None)
+    asked = Asked(
+        num_frames=choices.num_frames,
+        height=height,
+        width=width,
+        num_inference_steps=choices.num_inference_steps,
+        guidance_scale=choices.guidance_scale,
+        solver=choices.solver,
+        shift=choices.shift,
+    )
+    return folder.released.run(folder, asked)
+
+
+def sample_clips(
+    records: Iterable[Record],
+    folder: ModelFolder,
+    choices: Choices = Choices(),
+    *,
+    compute: Compute = Compute(),
+    notify: Notify = Silent(),
+) -> Iterator[Record]:
+    """Text records → for each record and seed one record with `latents` `C T h w` (float32) of a
+    clip. The text stays in the record.
+
+    A sample's noise depends on its seed and its text record's id alone. Raises InputError for a
+    record that is no text, or text of another encoder.
+    """
+    run = run_of(folder, choices)
+    for component in run.components:
+        folder.weight_files(component)
+    space = _space(folder, notify)
+    loading = Loading(lambda: _load(run, compute), now=compute.preload)
+    for batch in batched(_jobs(records, folder, run, choices, notify), compute.batch_size):
+        yield from _sample(batch, loading, folder, run, space, choices, compute, notify)
+
+
+def _load(run: Run, compute: Compute) -> list[nn.Module]:
+    """The networks, on the CPU, compiled block by block if that is asked for."""
+    networks = [run.load(component, compute.torch_dtype()) for component in run.components]
+    for network in networks if compute.compile else ():
+        for block in network.blocks:  # type: ignore[union-attr]
+            block.compile()
+    return networks
+
+
+def _space(folder: ModelFolder, notify: Notify) -> str:
+    """The name of the latents: without the autoencoder's weights, that of its system alone."""
+    if folder.has("vae"):
+        return folder.latent_space
+    notify.warn(
+        f"`{folder.path}` has no autoencoder: its latents are called `{folder.system}-vae`, and"
+        " whether they are those of the one that decodes them can't be checked"
+    )
+    return f"{folder.system}-vae"
+
+
+def _jobs(
+    records: Iterable[Record], folder: ModelFolder, run: Run, choices: Choices, notify: Notify
+) -> Iterator[_Job]:
+    known = folder.text_encoder if folder.has("text_encoder") else None
+    if known is None:
+        notify.warn(
+            f"`{folder.path}` has no text encoder: whether texts are of its own can't be checked"
+        )
+    for record in records:
+        require_kind(record, "text", made_by="vidgen encode-text")
+        encoder = str(record.attrs.get("text_encoder"))
+        if encoder != known and (known or not encoder.startswith(f"{folder.system}-text@")):
+            raise InputError(
+                f"record `{record.id}`: text is encoded by `{encoder}`,"
+                f" `{folder.name}` reads `{known or folder.system + '-text'}`",
+                next=f"vidgen encode-text --model {folder.path} …",
+            )
+        for prefix in ("text.", "text.negative_"):
+            require_tensor(record, prefix + "embeds", FLOATS, None, run.text_dim)
+            length = record[prefix + "embeds"].shape[0]
+            require_tensor(record, prefix + "mask", ("BOOL", "U8"), length)
+            _text(record, prefix, run)
+        seeds = choices.seeds_of(own_seed(record))
+        for seed in seeds:
+            yield _Job(record, seed, sample_id(record.id, seed, len(seeds)))
+
+
+def _text(record: Record, prefix: str, run: Run) -> torch.Tensor:
+    """`1 n d` as the network takes it."""
+    return run.text(
+        record.torch(prefix + "embeds").float()[None], record.torch(prefix + "mask").bool()[None]
+    )
+
+
+@torch.no_grad()
+def _sample(
+    jobs: list[_Job],
+    loading: Loading,
+    folder: ModelFolder,
+    run: Run,
+    space: str,
+    choices: Choices,
+    compute: Compute,
+    notify: Notify,
+) -> Iterator[Record]:
+    device = compute.torch_device()
+    networks = [network.to(device) for network in loading.get()]
+    cond, uncond = (
+        {"text": torch.cat([_text(job.record, prefix, run) for job in jobs]).to(device)}
+        for prefix in ("text.", "text.negative_")
+    )
+    noise = Noise([(job.seed, job.record.id) for job in jobs], stage=STAGE)
+    z = noise.initial(run.shape).to(device)
+    denoise = run.denoiser(networks, uncond)
+    with attention.kernel(compute.attention) as used:
+        for step in run.solve(denoise, z, run.levels, cond, noise):
+            z = step.z
+            notify.step(step.i + 1, run.steps, "step")
+
+    for job, latents in zip(jobs, run.kept(z).float().cpu(), strict=True):
+        made = job.record.replace(
+            kind="latents",
+            id=job.id,
+            tensors={"latents": latents.contiguous()},
+            attrs={
+                "latent_space": space,
+                "num_frames": run.made.num_frames,
+                "height": run.made.height,
+                "width": run.made.width,
+                "fps": run.made.fps,
+                "seed": job.seed,
+                "source": job.record.id,
+            },
+            entry=log.new_entry(
+                STAGE,
+                argv=[STAGE, *choices.argv()],
+                model=folder.identity(run.components[0]),
+                model_2=folder.identity(run.components[1]) if len(run.components) > 1 else None,
+                sampler=run.sampler,
+                seed=job.seed,
+                attention="+".join(sorted(used)) or compute.attention,
+                compiled=True if compute.compile else None,
+                inputs=[job.record.digest],
+                **compute.described(),
+            ),
+        )
+        made.check_values()  # here too: in one process nobody writes latents
+        yield made

@@ -1,0 +1,185 @@
+"""What the systems share whose folders are diffusers' own, text encoder and all.
+
+The module of such a system (`ModelFolder.released`) has:
+
+    sampler(folder), geometry(folder)   how the folder's model is sampled, and what it makes, unless
+                                        the user says otherwise; without weights
+    load_tokenizer(folder), load_text_tower(folder)
+    text_settings(folder)               what shapes its text beside the encoder, for the name of it
+    run(folder, asked)                  one way of sampling it: a `Run`, which has read no weights
+    load_autoencoder(folder)            its autoencoder, and `decoded(vae, latents)`: its frames,
+                                        chunk by chunk
+    latent_sizes(folder)                their channels, and pixels of a side in one
+    FLOAT32_VAE                         whether that is run in float32, as released
+    LOADERS                             class in model_index.json → what loads it, for `verify`
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from vidgen.diffusion.cond import Cond
+from vidgen.diffusion.level import Levels
+from vidgen.diffusion.prediction import Denoiser
+from vidgen.diffusion.solvers import SOLVERS, Solver
+from vidgen.errors import InputError, UsageError, is_out_of_memory
+from vidgen.nn.text import Tokenizer
+from vidgen.systems.base import Geometry, ModelFolder
+from vidgen.systems.load import first_line
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+ENCODERS = ("T5EncoderModel", "UMT5EncoderModel")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user may set; None means the folder's own."""
+
+    num_frames: int | None = None
+    height: int | None = None
+    width: int | None = None
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    solver: str | None = None
+    shift: float | None = None
+
+    def made(self, own: Geometry) -> Geometry:
+        """What is to be made."""
+        return Geometry(
+            own.num_frames if self.num_frames is None else self.num_frames,
+            own.height if self.height is None else self.height,
+            own.width if self.width is None else self.width,
+            own.fps,
+        )
+
+
+@dataclass(frozen=True)
+class Run:
+    """How noise becomes latents of a clip, before any weights are read."""
+
+    made: Geometry
+    shape: tuple[int, int, int, int]  # `c t h w` to sample
+    levels: Levels
+    solve: Solver
+    sampler: dict[str, Any]  # solver, steps, guidance and shift, for the log
+    components: tuple[str, ...]  # networks, in the order that `denoiser` takes them
+    load: Callable[[str, torch.dtype], nn.Module]  # one of them, on the CPU
+    text_dim: int
+    text: Callable[[Tensor, Tensor], Tensor]  # embeds `1 l d` and mask `1 l` → `1 n d`
+    denoiser: Callable[[Sequence[nn.Module], Cond], Denoiser]  # guided away from the condition
+    kept: Callable[[Tensor], Tensor] = lambda z: z  # of what was sampled, `b c t h w`
+
+    @property
+    def steps(self) -> int:
+        return len(self.levels) - 1
+
+
+def solver_named(name: str) -> Solver:
+    """UsageError for a name that isn't in the table."""
+    if name not in SOLVERS:
+        raise UsageError(f"no solver `{name}`", next=f"one of: {', '.join(SOLVERS)}")
+    return SOLVERS[name]
+
+
+def require_sides(made: Geometry, step: tuple[int, int]) -> None:
+    """UsageError, naming the two nearest sizes, for a height and width that don't divide."""
+    if made.height % step[0] == 0 and made.width % step[1] == 0:
+        return
+    below = tuple(max(n // s, 1) * s for n, s in zip((made.height, made.width), step, strict=True))
+    above = tuple(-(-n // s) * s for n, s in zip((made.height, made.width), step, strict=True))
+    raise UsageError(
+        f"{made.width}x{made.height} pixels, and sides must divide by {step[1]}x{step[0]}",
+        next=f"--size {below[1]}x{below[0]} or {above[1]}x{above[0]}",
+    )
+
+
+# --- text -----------------------------------------------------------------------------------------
+
+
+def tokenizer(folder: ModelFolder, max_length: int, **how: Any) -> Tokenizer:
+    """Out of tokenizer.json, or what transformers makes of spiece.model; `how`: as `Tokenizer`
+    takes it."""
+    path = folder.component("tokenizer")
+    if not (path / "tokenizer.json").is_file() and not (path / "spiece.model").is_file():
+        raise InputError(
+            f"{path}: neither tokenizer.json nor spiece.model in it",
+            why="encode-text needs it; other stages run without",
+            next=f"vidgen models show {folder.path}",
+        )
+    try:
+        if (path / "tokenizer.json").is_file():
+            return Tokenizer(path / "tokenizer.json", max_length, **how)
+        from transformers import T5TokenizerFast  # type: ignore[attr-defined]
+
+        fast: Any = T5TokenizerFast.from_pretrained(path).backend_tokenizer
+        return Tokenizer(fast, max_length, **how)
+    except ImportError as error:
+        raise InputError(
+            f"{path}: spiece.model can't be read: {first_line(error)}",
+            next="pip install sentencepiece, or put a tokenizer.json beside it",
+        ) from None
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise InputError(f"{path}: can't be read: {first_line(error)}") from None
+
+
+def load_encoder(folder: ModelFolder) -> PreTrainedModel:
+    """The text encoder, by transformers, on the CPU in float32; nothing is ever downloaded.
+    InputError for one of another class, or that transformers can't load whole."""
+    import transformers
+    from transformers.utils import logging
+
+    path, config = folder.component("text_encoder"), folder.config("text_encoder")
+    folder.weight_files("text_encoder")  # which says what is missing
+    kind = (config.get("architectures") or [None])[0]
+    if kind not in ENCODERS:
+        raise InputError(
+            f"{path}/config.json: a text encoder of class {kind}",
+            next=f"known are: {', '.join(ENCODERS)}",
+        )
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        encoder, info = getattr(transformers, kind).from_pretrained(
+            path, local_files_only=True, dtype=torch.float32, output_loading_info=True
+        )
+    except Exception as error:  # safetensors raises its own
+        if is_out_of_memory(error):
+            raise
+        raise InputError(f"{path}: can't be loaded: {first_line(error)}") from None
+    finally:
+        logging.set_verbosity(level)
+    if missing := sorted(info["missing_keys"]):
+        raise InputError(f"{path}: the weights lack `{missing[0]}` of the network")
+    return encoder.eval().requires_grad_(False)
+
+
+_QUOTES = {ord(c): "'" for c in "\u02bc\u2018\u2019\u201a\u201b"} | {
+    ord(c): '"' for c in "\u201c\u201d\u201e\u201f"
+}
+_WIDTHS: Mapping[int, str] = {0x3000: " "} | {
+    i: unicodedata.normalize("NFKC", chr(i)) for i in range(0xFF01, 0xFFF0)
+}
+_LIGATURES = {i: unicodedata.normalize("NFKC", chr(i)) for i in range(0xFB00, 0xFB07)}
+
+
+def whitespace_cleaned(text: str) -> str:
+    """A prompt as Wan reads it: entities of HTML resolved, straight quotes, letters of one width
+    without ligatures, composed (NFC), and single spaces.
+
+    Released code has ftfy for most of that, which also guesses at text that was decoded wrongly;
+    we don't.
+    """
+    text = html.unescape(html.unescape(text))
+    text = unicodedata.normalize("NFC", text.translate({**_WIDTHS, **_QUOTES, **_LIGATURES}))
+    return re.sub(r"\s+", " ", text).strip()
