@@ -166,7 +166,7 @@ def plot(report: dict[str, Any], path: Path) -> None:
         lines[mode].append(Point(count, ratio["mean"], low, high))
     most = max(p.y for points in lines.values() for p in points)
     plot_lines(
-        {mode: sorted(points) for mode, points in lines.items()}, path,
+        lines, path,
         title="time of the U-Net over that of the FIT", y_range=(0.0, 1.2 * most),
         x_label="millions of weights of the U-Net",
     )  # fmt: skip

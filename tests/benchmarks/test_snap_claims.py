@@ -1,0 +1,93 @@
+"""Snap Video's claims: what they measure with, their verdicts, and that they run and resume."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from vidgen.systems.base import ModelFolder
+
+
+def test_unrelated_frames_are_the_same_ones_of_other_clips() -> None:
+    from benchmarks.snap_video.arms import unrelated
+
+    clips = (10 * torch.arange(5)[:, None] + torch.arange(4)).view(5, 4, 1, 1, 1)
+    mixed = unrelated(clips).flatten(1)
+    assert (mixed % 10 == torch.arange(4)).all()  # each in its place in time
+    assert all(len(set((clip // 10).tolist())) == 4 for clip in mixed)
+    assert sorted(mixed.flatten().tolist()) == sorted(clips.flatten().tolist())
+
+
+def test_what_is_unexplained_is_1_of_knowing_the_mean_and_0_of_knowing_all() -> None:
+    from types import SimpleNamespace
+
+    from benchmarks.snap_video.scaling import unexplained
+    from vidgen.diffusion.prediction import X0
+
+    x0 = torch.randn(6, 3, 4, 2, 2, generator=torch.Generator().manual_seed(0))
+    draw = torch.Generator().manual_seed(1)
+    for answer, share in ((x0, 0.0), (x0.mean(0, keepdim=True).expand_as(x0), 1.0)):
+        task = SimpleNamespace(
+            weights=SimpleNamespace(sigma_in=2.0), prediction=X0(),
+            called=lambda modules, answer=answer: lambda z, t, cond: answer,
+        )  # fmt: skip
+        assert unexplained(task, {}, x0, {}, 3.0, draw) == pytest.approx(share, abs=1e-6)
+
+
+def row(sigma_in: float, share: float, distances: list[float]) -> dict:
+    unexplained = [[share, 1.1 * share, 0.9 * share]] * 2
+    return {"arm": f"in {sigma_in:g}", "sigma_in": sigma_in, "sigma_data": 0.5,
+            "unexplained": unexplained, "distances": distances}  # fmt: skip
+
+
+def test_verdicts_of_scaling() -> None:
+    from benchmarks.snap_video.scaling import checks, shares
+
+    single = {"unexplained": [[0.5, 0.5, 0.5]] * 2}
+    worse, better, mixed = [9.0, 9.5, 10.0], [4.0, 4.4, 5.1], [5.0, 5.3, 4.9]
+    rows = [row(1.0, 0.1, worse), row(4.0, 0.49, better)]
+    control = [row(1.0, 0.0, mixed), row(4.0, 0.0, [5.1, 5.2, 5.0])]
+    found = [check.verdict for check in checks(rows, control, single)]
+    assert found == ["reproduced"] * 3
+    assert shares(rows, single)["in 1"] == pytest.approx([0.2, 0.2])
+    swapped = [row(1.0, 0.49, better), row(4.0, 0.1, worse)]
+    found = [check.verdict for check in checks(swapped, control, single)]
+    assert found == ["not reproduced"] * 3
+
+
+def test_verdict_of_images() -> None:
+    from benchmarks.snap_video.images import ARMS, checks
+
+    def rows(*values: tuple[float, float]) -> list[dict]:
+        return [
+            {"kind": kind, "seed": seed, "frames": v}
+            for seed, pair in enumerate(values)
+            for kind, v in zip(ARMS, pair, strict=True)
+        ]
+
+    assert checks(rows((3.0, 2.0), (3.2, 2.1), (3.1, 2.2)))[0].verdict == "reproduced"
+    assert checks(rows((3.0, 2.0), (3.2, 5.1), (3.1, 2.2)))[0].verdict == "undecided"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("claim", ["scaling", "images"])
+def test_claims_run_and_resume(claim, tmp_path, monkeypatch, capsys) -> None:
+    from benchmarks.snap_video import __main__ as runner
+    from benchmarks.snap_video import arms
+
+    monkeypatch.setattr("vidgen.train.tasks.latents.SHARD", 64)
+    words = [claim, "--smoke", "--runs", str(tmp_path / "runs"), "--cache", str(tmp_path / "cache")]
+    words += ["--out", str(tmp_path)]
+    assert runner.main(words) == 0
+    report = json.loads((tmp_path / f"snap-video-{claim}.json").read_text())
+    assert report["settings"]["text_encoder"] == ModelFolder.find().text_encoder
+    assert len(report["figures"]["rows"]) == {"scaling": 2, "images": 4}[claim]
+    assert (tmp_path / f"snap-video-{claim}.png").is_file()
+    # Without its report it is put together from what was measured of each arm.
+    (tmp_path / f"snap-video-{claim}.json").unlink()
+    monkeypatch.setattr(arms, "train", None)
+    assert runner.main(words) == 0
+    again = json.loads((tmp_path / f"snap-video-{claim}.json").read_text())
+    assert again["figures"] == report["figures"]
