@@ -116,6 +116,15 @@ def test_raw_to_a_pipe(vidgen) -> None:
     assert direct.getvalue() == ran.out
 
 
+@pytest.mark.parametrize("target", ["-o x.gif", "-o x/", "-o x.vgs", "--format nut", ""])
+def test_a_quality_where_there_is_none_to_set(vidgen, target) -> None:
+    save("a.vgs")
+    ran = vidgen("convert", "a.vgs", *target.split(), "--crf", "20")
+    assert (ran.code, ran.out) == (2, b"")
+    assert "--crf has no effect here" in ran.err
+    assert not Path("x.gif").exists() and not Path("x").exists()
+
+
 def test_binary_is_refused_on_a_terminal(vidgen) -> None:
     for more in ([], ["--format", "rgb"]):
         ran = vidgen("convert", save(f"a{len(more)}.vgs"), *more, terminal=("stdout",))

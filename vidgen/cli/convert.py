@@ -16,7 +16,7 @@ from vidgen.cli.media import (
     write_clip,
     write_raw,
 )  # fmt: skip
-from vidgen.cli.options import Crf, Fps, RecordOutput, argument, option
+from vidgen.cli.options import Crf, Fps, Given, RecordOutput, argument, option
 from vidgen.cli.page import Page
 from vidgen.cli.runner import (
     check_output,
@@ -26,6 +26,7 @@ from vidgen.cli.runner import (
     write_records,
 )  # fmt: skip
 from vidgen.cli.sources import records_of
+from vidgen.cli.video_output import refuse_crf
 from vidgen.errors import UsageError
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ Format = Annotated[
 def convert(
     out: RecordOutput,
     console: Console,
+    given: Given,
     inputs: Inputs = None,
     *,
     fps: Fps = None,
@@ -88,6 +90,10 @@ def convert(
         raise UsageError(
             "--fps says nothing where records become records", next="-o FILE.mp4 writes a video"
         )
+    if form is None:
+        given.refuse("crf", why="records are written, and -o FILE.mp4 would be a video")
+    else:
+        refuse_crf(given, form)
     if form is None or out.output == "-":
         check_output(out)
     else:

@@ -50,11 +50,17 @@ def refuse_unused(given: Given, out: RecordOutput, format: str | None, *, video:
     if not video:
         given.refuse("fps", "crf", why="records are written, and -o FILE.mp4 would be a video")
     elif "crf" in given:
-        from vidgen.io.video import FORMATS, format_of
+        from vidgen.io.video import format_of
 
-        form = format or format_of(out.output)
-        if FORMATS[form].highest_crf is None:
-            given.refuse("crf", why=f"{form} has no quality to set")
+        refuse_crf(given, format or format_of(out.output))
+
+
+def refuse_crf(given: Given, format: str) -> None:
+    """UsageError for --crf where the video's format is exact, or has nothing to set."""
+    from vidgen.io.video import FORMATS
+
+    if FORMATS[format].highest_crf is None:
+        given.refuse("crf", why=f"{format} has no quality to set")
 
 
 def check_names(out: RecordOutput, ids: Iterable[str], *, video: bool) -> None:
