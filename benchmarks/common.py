@@ -58,6 +58,19 @@ def seconds(run: Callable[[], object], repeat: int = 5) -> float:
     return statistics.median(taken)
 
 
+def cpu_seconds(run: Callable[[], object]) -> float:
+    """What the processes that `run` starts take of all cores together, measured once: it hardly
+    depends on what else runs."""
+
+    def spent() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    began = spent()
+    run()
+    return spent() - began
+
+
 def interleaved(a: Callable[[], object], b: Callable[[], object], repeat: int = 5):
     """Median times of two, run in turn so that both see the same machine."""
     a(), b()
