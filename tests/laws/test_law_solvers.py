@@ -11,7 +11,16 @@ from vidgen.diffusion import schedules
 from vidgen.diffusion.level import Level, expand, implied_eps, noised
 from vidgen.diffusion.noise import Noise
 from vidgen.diffusion.schedules import SCHEDULES
-from vidgen.diffusion.solvers import SOLVERS, ancestral, ddim, dpmpp_2m, euler, heun, unipc
+from vidgen.diffusion.solvers import (
+    SOLVERS,
+    ancestral,
+    ddim,
+    dpmpp_2m,
+    dpmpp_2m_sde,
+    euler,
+    heun,
+    unipc,
+)
 from vidgen.errors import UsageError
 
 LEVELS = {
@@ -38,7 +47,7 @@ STOCHASTIC = {
     "ddim 0.5": partial(ddim, eta=0.5),
     "ddim 1": partial(ddim, eta=1.0),
     "dpmpp_2m 0.5": partial(dpmpp_2m, eta=0.5),
-    "dpmpp_2m 1": partial(dpmpp_2m, eta=1.0),
+    "dpmpp_2m_sde": dpmpp_2m_sde,
 }
 NOISE = Noise([(7, "a"), (8, "b")], "test")
 SHAPE = (3, 2, 4, 4)

@@ -148,9 +148,9 @@ GuidanceScale = Annotated[
            help="how far to follow the prompt; 1 is off, and twice as fast"),
 ]  # fmt: skip
 Solver = Annotated[
-    Literal["euler", "heun", "dpmpp_2m", "unipc", "ddim", "ancestral"] | None,
+    Literal["euler", "heun", "dpmpp_2m", "dpmpp_2m_sde", "unipc", "ddim", "ancestral"] | None,
     option("--solver", metavar="NAME", default="the model's own",
-           help="euler, heun, dpmpp_2m, unipc, ddim or ancestral"),
+           help="euler, heun, dpmpp_2m, dpmpp_2m_sde, unipc, ddim or ancestral"),
 ]  # fmt: skip
 Shift = Annotated[
     float | None,

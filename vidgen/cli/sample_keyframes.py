@@ -56,7 +56,8 @@ Between devices, dtypes and batch sizes the noise is the same to the bit and the
 rounding.""",
         "PAPERS": """\
 arXiv numbers. Rectified flow: 2210.02747, 2209.03003. Guidance: 2207.12598. Solvers: euler and heun
-2206.00364, dpmpp_2m 2211.01095, unipc 2302.04867, ddim 2010.02502, ancestral 2006.11239.""",
+2206.00364, dpmpp_2m and dpmpp_2m_sde 2211.01095, unipc 2302.04867, ddim 2010.02502, ancestral
+2006.11239.""",
     },
     see_also=["vidgen-encode-text(1)", "vidgen-decode(1)"],
 )  # fmt: skip
