@@ -34,8 +34,8 @@ dB, against 20.8 with x0 and 20.6 by blending.
 
 Measured once. A row like them, but for "blend + network", which is no setting any more, is `vidgen
 train world-interpolation --minutes 1 --set loss.target=frames --set loss.prediction=v --set
-loss.steps=4`: eval.psnr, and eval.psnr_linear of blending, in its metrics.jsonl. The shipped network
-against blending, in pixels: `python -m benchmarks.cascade`.
+loss.steps=4`: eval.psnr, and eval.psnr_linear of blending, in its metrics.jsonl. The shipped
+network against blending, in pixels: `python -m benchmarks.cascade`.
 
 The paper's second pass makes 30 frames a second of 8, a skip of 0.75, and tells the network 1:
 skips are rounded.
