@@ -98,8 +98,9 @@ def parts(kind: str) -> dict[str, Any]:
     return made
 
 
-def tokenizer(folder: Path) -> Any:
-    """A tokenizer of some words and all letters, as those of T5: a prompt's end is </s>."""
+def tokenizer(folder: Path, length: int) -> Any:
+    """A tokenizer of some words and all letters, as those of T5: a prompt's end is </s>. `length`:
+    what its config says of that of a text."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import T5TokenizerFast
 
@@ -113,7 +114,12 @@ def tokenizer(folder: Path) -> Any:
         single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)]
     )
     fast = T5TokenizerFast(
-        tokenizer_object=made, eos_token="</s>", pad_token="<pad>", unk_token="<unk>", extra_ids=0
+        tokenizer_object=made,
+        eos_token="</s>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        extra_ids=0,
+        model_max_length=length,
     )
     fast.save_pretrained(folder)
     return T5TokenizerFast.from_pretrained(folder)
@@ -141,7 +147,8 @@ def write(kind: str, folder: Path) -> Any:
         part.save_pretrained(folder / name, **shards)
     made["text_encoder"] = text_encoder(kind)
     made["text_encoder"].save_pretrained(folder / "text_encoder")
-    made["tokenizer"] = tokenizer(folder / "tokenizer")
+    length = 512 if kind.startswith("wan") else _COG["max_text_seq_length"]
+    made["tokenizer"] = tokenizer(folder / "tokenizer", length)
     more = KINDS[kind].get("index", {})
     make = WanPipeline if kind.startswith("wan") else CogVideoXPipeline
     with warnings.catch_warnings():

@@ -32,7 +32,10 @@ MADE = (  # what stands in the folder of files, and how
     "vidgen world --seed 5 --num 2 -o 'real/{id}.mp4'",
 )
 # Weights that people have and vidgen doesn't bring: their examples must fail for want of these.
-ELSEWHERE = ("i3d_torchscript.pt", "alexnet.pth", "clip-vit-base-patch32")
+ELSEWHERE = (
+    "i3d_torchscript.pt", "alexnet.pth", "clip-vit-base-patch32", "Wan2.1-T2V-1.3B-Diffusers",
+    "CogVideoX-5b",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -43,6 +43,10 @@ of a video decoder overlap by all that its convolutions over time can see, so th
 that of one piece. Attention over time has no such bound: there, and where memory is too short for
 the overlap, chunks are blended, and the log says so under `approximations`.
 
+Causal autoencoders of released weights (Wan, CogVideoX) decode a latent or two at a time, and carry
+over what their convolutions need: the same frames as in one piece, in memory that doesn't grow with
+the clip. Wan's runs in float32, as released, unless --dtype says otherwise.
+
 Videos carry the record's history; `vidgen log` prints it.""",
     reads="latents records from IN",
     writes="videos, or frames records, to -o",

@@ -37,6 +37,10 @@ is computed, with the words that it may use; the empty prompt asks for nothing a
 that contradict each other one counts, and a warning says which: the color nearest to its noun, the
 first of two motions without "then" between them, the first ground and the first camera move.
 
+Of a folder of Wan or CogVideoX weights, only text_encoder and tokenizer are read. Wan's UMT5 takes
+512 tokens of a prompt, CogVideoX's T5 226, which shorter prompts are padded to; what is cut is
+named in a warning.
+
 Encoded prompts are remembered on disk, by encoder and prompt, so that later runs need not load the
 encoder; --no-cache neither reads nor writes there.""",
     reads="prompts from arguments, a file, or standard input",
@@ -45,6 +49,8 @@ encoder; --no-cache neither reads nor writes there.""",
         ('vidgen encode-text "a red ball bounces" -o ball.text.safetensors', "one prompt"),
         ("vidgen encode-text -i prompts.txt -o all.text.safetensors", "a prompt a line"),
         ("vidgen encode-text -i prompts.jsonl -o rows.text.safetensors", "JSONL rows"),
+        ("vidgen encode-text -i prompts.txt --model Wan2.1-T2V-1.3B-Diffusers -o all.text.vgs",
+         "for released weights"),
         ("echo 'a blue cube spins' | vidgen encode-text | vidgen inspect", "in a pipe"),
     ],
     notes={

@@ -37,6 +37,9 @@ What the model has no component for is left out, and that is said. What you ask 
 --scale or --decoder is done, or refused before anything is computed. --steps, --guidance-scale,
 --solver and --shift are those of the keyframes.
 
+With a folder of Wan or CogVideoX weights for --model it runs encode-text, sample and decode, and
+--num-frames and --size may be given.
+
 The names of all videos are checked before anything is computed. A video is written when it is
 decoded: what is finished stays when a later one fails.""",
     reads="prompts from arguments, a file, or standard input",
@@ -47,6 +50,7 @@ decoded: what is finished stays when a later one fails.""",
         ("vidgen generate \"a blue cube spins\" --seed 0-3 -o 'out/{id}.gif'", "four seeds"),
         ('vidgen generate "a white can" --steps 5 --passes 0 --scale 1 -o can.mp4',
          "a quick draft"),
+        ('vidgen generate "a cat bakes" --model CogVideoX-5b -o cat.mp4', "by released weights"),
         ('vidgen generate "a white can" --dry-run', "what each stage would take"),
     ],
     notes={
@@ -105,9 +109,14 @@ def generate(
 
         encoding = plan.encoding(folder, [row["prompt"] for row in found])
         stages = planned(folder, compute, wanted, len(found), passes)
-        parts = [encoding, stages, *plan.after_sampling(
-            folder, compute, count, passes, scale, decoder
-        )]  # fmt: skip
+        if folder.released:
+            from vidgen.stages import plan_clips, sample_keyframes
+
+            shapes = plan_clips.to_come(folder, count, sample_keyframes.Choices(*wanted))
+            after = [plan_clips.decoding(folder, compute, shapes)]
+        else:
+            after = list(plan.after_sampling(folder, compute, count, passes, scale, decoder))
+        parts = [encoding, stages, *after]
         print_text("\n".join(parts))
         return
     named = rows.as_prompts(found)

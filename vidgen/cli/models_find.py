@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as jsonlib
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,8 @@ SERVES = {
     "vae": ("encode-video", "decode"),
     "video_decoder": ("decode",),
 }
+# The same of folders of diffusers', where that is another.
+RELEASED = {"transformer": ("sample",), "vae": ("decode",)}
 
 
 # --- finding --------------------------------------------------------------------------------------
@@ -46,6 +48,7 @@ def find(folders: str | None, console: Console) -> list[ModelFolder]:
     for place in dict.fromkeys(p.resolve() for p in places):
         folder = ModelFolder(place)
         try:
+            folder.require_known()
             components(folder)
         except InputError as error:
             console.warn(f"left out {error.what}")
@@ -96,15 +99,19 @@ def describe(folder: ModelFolder) -> dict[str, Any]:
         "path": str(folder.path),
         "system": folder.system,
         "shipped": is_shipped(folder),
-        "serves": list(
-            dict.fromkeys(c for part, commands in SERVES.items() if part in parts for c in commands)
-        ),
+        "serves": _serves(folder, parts),
         "latent_space": _known(lambda: folder.latent_space) if "vae" in parts else None,
         "text_encoder": _known(lambda: folder.text_encoder) if "text_encoder" in parts else None,
         "sampler": _known(lambda: asdict(folder.sampler)) if "scheduler" in parts else None,
         "geometry": _known(lambda: asdict(folder.geometry)) if has_network else None,
         "components": [_component(folder, *part) for part in parts.items()],
     }
+
+
+def _serves(folder: ModelFolder, parts: Container[str]) -> list[str]:
+    """The commands that the model has the component for."""
+    serves = SERVES | (RELEASED if folder.released else {})
+    return list(dict.fromkeys(c for part, names in serves.items() if part in parts for c in names))
 
 
 def _known(tell: Callable[[], Any]) -> Any:

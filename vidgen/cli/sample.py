@@ -37,6 +37,11 @@ for options that only they have.
 A model without the component interpolation gives keyframes alone, and that is said; --passes of 1
 or more are refused for it before anything is computed.
 
+--model also takes a folder of Wan 2.1, Wan 2.2 or CogVideoX weights as diffusers lays them out.
+Such a model makes clips in one go, of any --num-frames and --size that it divides; solver, shift,
+steps and guidance are the folder's own unless given. Only its transformer is read here: text may
+come from, and decoding go to, a machine that has the other components.
+
 Text records come from files or standard input. With --prompt none are read: prompts are encoded
 first, as encode-text does.""",
     reads="text records from IN, or nothing with --prompt",
@@ -47,12 +52,15 @@ first, as encode-text does.""",
         ("vidgen sample ball.text.safetensors -o ball.dense.safetensors", "of a text record"),
         ("vidgen sample ball.text.safetensors --seed 0-3 --passes 0 -o '{id}.safetensors'",
          "four seeds, keyframes alone"),
+        ("vidgen sample cat.text.vgs --model Wan2.1-T2V-1.3B-Diffusers --size 832x480 -o cat.vgs",
+         "by released weights"),
         ('vidgen sample --prompt "a white can" --dry-run', "shapes, FLOPs, memory, time"),
     ],
     notes={
         "RECORDS": """\
 As those of `vidgen interpolate`, or with --passes 0 of `vidgen sample-keyframes`; the log holds an
-entry for each.""",
+entry for each. Of released weights: `latents` float32 [C, T, h, w], where each latent but the first
+stands for four frames, so there are no `times`.""",
     },
     see_also=["vidgen-sample-keyframes(1)", "vidgen-interpolate(1)", "vidgen-upsample(1)",
               "vidgen-decode(1)", "vidgen-generate(1)"],

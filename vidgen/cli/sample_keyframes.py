@@ -159,6 +159,10 @@ def planned(folder: ModelFolder, compute: Compute, wanted: Wanted, texts: int, p
     from vidgen.stages import plan
 
     count = wanted.samples(texts)
+    if folder.released:
+        from vidgen.stages import plan_clips, sample_keyframes
+
+        return plan_clips.sampling(folder, compute, count, sample_keyframes.Choices(*wanted))
     first = plan.sampling(
         folder, compute, count, wanted.steps, wanted.guidance_scale, wanted.solver
     )

@@ -1,29 +1,35 @@
 """What a stage would do, before it does it: shapes, FLOPs, memory and time, as lines of text.
 
 FLOPs are those of the whole stream. They are counted by running the networks on the meta device,
-where nothing is computed, once for each shape there is. The time is those FLOPs at the speed that a
-large matrix product reaches here and now: small networks stay below it, so it is a lower bound and
-says so.
+where nothing is computed, once for each shape there is (`vidgen.stages.costs`).
 """
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from vidgen.diffusion.groups import PACKINGS, STRIDE, frames_after
 from vidgen.io.record import Record, human_bytes
 from vidgen.nn.movq import MoVQDecoder
 from vidgen.nn.unet import UNet
-from vidgen.stages import memory, upsample
+from vidgen.stages import memory, plan_clips, upsample
 from vidgen.stages.base import Compute
 from vidgen.stages.cascade import yet_to_come
+from vidgen.stages.costs import (
+    EVALUATIONS,
+    costs,
+    count_of,
+    flops_of,
+    live_bytes,
+    number,
+    on_meta,
+    table,
+)
 from vidgen.stages.decode import CHUNK, Which, component_of, first_chunks
 from vidgen.stages.decode import load as load_decoder
 from vidgen.stages.interpolate import Choices, checked_record, method_of
@@ -33,16 +39,15 @@ from vidgen.systems import interpolation, snap_video, upsampling, world
 from vidgen.systems.base import PIXELS, ModelFolder
 
 WORDS = 32  # tokens of a prompt, about
-EVALUATIONS = {"heun": 2}  # network calls a step, where that is not one
 
 
 def encoding(folder: ModelFolder, prompts: list[str]) -> str:
     """Of encode-text."""
-    tokenizer = world.load_tokenizer(folder)
+    tokenizer = (folder.released or world).load_tokenizer(folder)
     tokens = [len(tokenizer(text)) for text in prompts]
-    width = folder.size("text_encoder", "hidden_size")
+    width = folder.size("text_encoder", "d_model" if folder.released else "hidden_size")
     size = sum(p.stat().st_size for p in folder.weight_files("text_encoder"))
-    return _table(
+    return table(
         "encode-text",
         {
             "model": f"{folder.name} ({folder.text_encoder})",
@@ -68,24 +73,24 @@ def sampling(
     scale = sampler.guidance_scale if guidance_scale is None else guidance_scale
     branches = 1 if scale == 1 else 2
     system = system_of(folder)
-    network = _meta(lambda: system.load_transformer(folder))
+    network = on_meta(lambda: system.load_transformer(folder))
     config = network.config
     shape = system.sample_shape(folder, config)
     batch = min(compute.batch_size, max(count, 1)) * branches
     told = _told(config.text_dim, shape[1], folder.config("transformer").get("pooled_dim", 0))
     z, t = torch.empty(1, *shape, device="meta"), torch.empty(1, device="meta")
-    one = _flops(system.called(network), z, t, told)
+    one = flops_of(system.called(network), z, t, told)
     calls = steps * EVALUATIONS.get(solver, 1) * branches
     item = compute.torch_dtype().itemsize
     live = batch * _widest(config, shape[1] * shape[2] * shape[3]) * item
-    return _table(
+    return table(
         "sample-keyframes",
         {
-            "model": f"{folder.name} ({_count(network)} parameters)",
+            "model": f"{folder.name} ({count_of(network)} parameters)",
             "samples": str(count),
             "latents": f"{list(shape)} float32 each, in {folder.latent_space}",
             "sampler": f"{solver}, {steps} steps, guidance {scale:g}: {calls} network calls each",
-            **_costs(network, one * calls * count, live, compute, _number(count, "sample")),
+            **costs(network, one * calls * count, live, compute, number(count, "sample")),
         },
     )
 
@@ -114,7 +119,7 @@ def interpolating(
     choices.check()
     method = method_of(folder, choices)
     shapes = _shapes(checked_record(record, folder) for record in records)
-    network = None if method.network is None else _meta(method.network.load)
+    network = None if method.network is None else on_meta(method.network.load)
     branches = 1 if method.guidance_scale == 1 else 2
     together = min(compute.batch_size, shapes.total())
     made, flops, live = [], 0.0, 0.0
@@ -129,19 +134,19 @@ def interpolating(
         made.append(f"[{c}, {frames_after(choices.passes, first)}, {h}, {w}] float32")
     rows = {"records": str(shapes.total()), "latents": ", ".join(made)}
     if network is None or method.network is None or folder is None:
-        return _table("interpolate", {"method": choices.method, **rows})
+        return table("interpolate", {"method": choices.method, **rows})
     solver = method.network.settings.solver
     calls = method.steps * EVALUATIONS.get(solver, 1)
     # The widest moment: what came up beside what came down, its norm, and a layer's way inside.
     live *= 8 * compute.torch_dtype().itemsize * (STRIDE + 1 if choices.method == "masked" else 1)
-    return _table(
+    return table(
         "interpolate",
         {
-            "model": f"{folder.name}/{method.network.component} ({_count(network)} parameters)",
+            "model": f"{folder.name}/{method.network.component} ({count_of(network)} parameters)",
             **rows,
             "sampler": f"{solver}, {method.steps} steps, guidance {method.guidance_scale:g}:"
             f" {calls * branches} network calls a pass",
-            **_costs(network, flops * calls, live, compute, _number(shapes.total())),
+            **costs(network, flops * calls, live, compute, number(shapes.total())),
         },
     )
 
@@ -153,7 +158,7 @@ def _flops_of_groups(network: UNet, method: str, keyframes: tuple[int, ...]) -> 
     told = torch.empty(1, *keyframes, device="meta")
     cond = interpolation.cond(network.config, method, told, skip, 1.0)
     call = interpolation.raw(network, method)
-    return _flops(call, z, torch.empty(1, device="meta"), cond)
+    return flops_of(call, z, torch.empty(1, device="meta"), cond)
 
 
 def enlarging(
@@ -167,8 +172,8 @@ def enlarging(
         return _enlarging_pixels(folder, compute, list(records), choices)
     method = upsample.method_of(folder, choices)
     shapes = _shapes(upsample.checked_record(record, method) for record in records)
-    vae = None if method.vae is None else _meta(method.vae.get)
-    network = None if method.network is None else _meta(method.network.load)
+    vae = None if method.vae is None else on_meta(method.vae.get)
+    network = None if method.network is None else on_meta(method.network.load)
     solver = "" if method.network is None else method.network.settings.solver
     calls = method.steps * EVALUATIONS.get(solver, 1)
     made, flops, needed = [], 0.0, 0
@@ -179,7 +184,7 @@ def enlarging(
         for _ in range(choices.passes):
             if vae is not None:
                 frame = torch.empty(1, c, 1, h, w, device="meta")
-                flops += alike * t * _flops(upsampling.enlarged, frame, vae)
+                flops += alike * t * flops_of(upsampling.enlarged, frame, vae)
             h, w = (upsampling.FACTOR * side for side in (h, w))
             if network is not None:
                 flops += alike * calls * _flops_of_enlarging(network, (c, t, h, w))
@@ -189,19 +194,22 @@ def enlarging(
     there = {} if free is None else {"free": human_bytes(free)}
     if vae is None or folder is None:
         rows |= {"memory": f"about {human_bytes(needed)}"}
-        return _table("upsample", {"method": choices.method, **rows, **there})
+        return table("upsample", {"method": choices.method, **rows, **there})
     parts = nn.ModuleList([vae])
-    words = {"method": choices.method, "model": f"{folder.name}/vae ({_count(vae)} parameters)"}
+    words = {
+        "method": choices.method,
+        "model": f"{folder.name}/vae ({count_of(vae)} parameters)",
+    }
     if network is not None:
         parts.append(network)
-        words = {"model": f"{folder.name}/{upsampling.COMPONENT} ({_count(network)} parameters)"}
+        words = {"model": f"{folder.name}/{upsampling.COMPONENT} ({count_of(network)} parameters)"}
         rows["sampler"] = (
             f"{solver}, {method.steps} steps, noise level"
             f" {method.noise_level:g}: {calls} network calls a pass"
         )
     live = needed - sum(p.numel() for p in parts.parameters()) * compute.torch_dtype().itemsize
-    costs = _costs(parts, flops, live, compute, _number(shapes.total()))
-    return _table("upsample", words | rows | costs | there)
+    taken = costs(parts, flops, live, compute, number(shapes.total()))
+    return table("upsample", words | rows | taken | there)
 
 
 def _enlarging_pixels(
@@ -213,32 +221,32 @@ def _enlarging_pixels(
         require_pixels(record, folder)
     count, rows = len(records), {"records": str(len(records))}
     if choices.method != choices.METHODS[0]:
-        return _table("upsample", {"method": choices.method, **rows})
+        return table("upsample", {"method": choices.method, **rows})
     stage = SecondStage.of(folder, choices)
-    network = _meta(lambda: snap_video.load_upsampler(folder))
+    network = on_meta(lambda: snap_video.load_upsampler(folder))
     c, t, h, w = stage.shape
     z, one = torch.empty(1, c, t, h, w, device="meta"), torch.empty(1, device="meta")
     told = _told(network.config.text_dim, t) | snap_video.low_cond(z, z, one)
     branches = 1 if stage.sampler.guidance_scale == 1 else 2
     solver = stage.sampler.solver
     calls = stage.steps * EVALUATIONS.get(solver, 1) * branches
-    flops = _flops(snap_video.Carried(network), z, one, told) * calls * count
+    flops = flops_of(snap_video.Carried(network), z, one, told) * calls * count
     live = _widest(network.config, t * h * w) * min(compute.batch_size, max(count, 1)) * branches
     rows |= {
         "latents": f"{list(stage.shape)} float32 each, in {folder.latent_space}",
         "sampler": f"{solver}, {stage.steps} steps, noise level {stage.noise_level:g}, guidance"
         f" {stage.sampler.guidance_scale:g}: {calls} network calls each",
-        **_costs(network, flops, live * compute.torch_dtype().itemsize, compute, _number(count)),
+        **costs(network, flops, live * compute.torch_dtype().itemsize, compute, number(count)),
     }
-    words = {"model": f"{folder.name}/{snap_video.UPSAMPLER} ({_count(network)} parameters)"}
-    return _table("upsample", words | rows)
+    words = {"model": f"{folder.name}/{snap_video.UPSAMPLER} ({count_of(network)} parameters)"}
+    return table("upsample", words | rows)
 
 
 def _flops_of_enlarging(network: UNet, shape: tuple[int, ...]) -> int:
     """Of one call of an upsampler that makes latents `c t h w`."""
     z, one = torch.empty(1, *shape, device="meta"), torch.empty(1, device="meta")
     told = upsampling.cond(network.config, z, z, one, one.long(), 1.0)
-    return _flops(upsampling.raw(network), z, one, told)
+    return flops_of(upsampling.raw(network), z, one, told)
 
 
 def decoding(
@@ -249,10 +257,12 @@ def decoding(
         made = {tuple(record["latents"].shape) for record in records}
         frames = ", ".join(sorted(f"[{t}, {h}, {w}, 3] uint8" for _, t, h, w in made))
         words = {"model": "none: pixels are converted", "records": str(len(records))}
-        return _table("decode", words | {"frames": frames})
+        return table("decode", words | {"frames": frames})
     shapes = _shapes(records)
     component = component_of(folder, which)
-    network = _meta(lambda: load_decoder(folder, component))
+    if folder.released:
+        return plan_clips.decoding(folder, compute, shapes)
+    network = on_meta(lambda: load_decoder(folder, component))
     if isinstance(network, MoVQDecoder):
         decode, reach, config = network, network.config.reach, network.config
         widest, shrink = max(config.widths[:2]), config.patch
@@ -262,11 +272,11 @@ def decoding(
     stride, chunks = config.stride, first_chunks(reach)
     flops = peak = 0.0
     for (c, t, h, w), alike in shapes.items():
-        one = _flops(decode, torch.empty(1, c, 1, h, w, device="meta"))
+        one = flops_of(decode, torch.empty(1, c, 1, h, w, device="meta"))
         spans = chunks.spans(t)
         flops += alike * one * sum(end - first for first, end in spans)
         pixels = min(chunks.size, t) * h * stride * w * stride
-        peak = max(peak, _live(pixels, widest, shrink, compute))
+        peak = max(peak, live_bytes(pixels, widest, shrink, compute))
     frames = ", ".join(
         sorted({f"[{t}, {h * stride}, {w * stride}, 3] uint8" for _, t, h, w in shapes})
     )
@@ -274,9 +284,9 @@ def decoding(
         "model": f"{folder.name}/{component} ({folder.latent_space})",
         "records": str(shapes.total()),
         "frames": frames,
-        **_costs(network, flops, peak, compute, _number(shapes.total())),
+        **costs(network, flops, peak, compute, number(shapes.total())),
     }
-    return _table("decode", rows)
+    return table("decode", rows)
 
 
 def after_keyframes(
@@ -305,7 +315,7 @@ def after_sampling(
 
 def encoding_video(folder: ModelFolder, compute: Compute, records: Iterable[Record]) -> str:
     """Of encode-video, for these frames records."""
-    network = _meta(lambda: world.load_autoencoder(folder))
+    network = on_meta(lambda: world.load_autoencoder(folder))
     stride, made = network.config.stride, set()
     flops = peak = 0.0
     shapes = _shapes(records, "frames")
@@ -313,16 +323,16 @@ def encoding_video(folder: ModelFolder, compute: Compute, records: Iterable[Reco
         h, w = -(-height // stride), -(-width // stride)
         made.add(f"[{network.config.channels}, {t}, {h}, {w}] float32")
         frame = torch.empty(1, 3, 1, h * stride, w * stride, device="meta")
-        flops += alike * t * _flops(network.encode, frame)
+        flops += alike * t * flops_of(network.encode, frame)
         pixels = min(CHUNK, t) * h * stride * w * stride
-        peak = max(peak, _live(pixels, network.config.encoder_widths[0], 2, compute))
-    return _table(
+        peak = max(peak, live_bytes(pixels, network.config.encoder_widths[0], 2, compute))
+    return table(
         "encode-video",
         {
             "model": f"{folder.name} ({folder.latent_space})",
             "records": str(shapes.total()),
             "latents": ", ".join(sorted(made)),
-            **_costs(network, flops, peak, compute, _number(shapes.total())),
+            **costs(network, flops, peak, compute, number(shapes.total())),
         },
     )
 
@@ -330,60 +340,3 @@ def encoding_video(folder: ModelFolder, compute: Compute, records: Iterable[Reco
 def _shapes(records: Iterable[Record], name: str = "latents") -> Counter[tuple[int, ...]]:
     """The shapes of the records' tensors of that name, and how many have each."""
     return Counter(tuple(record[name].shape) for record in records)
-
-
-def _number(count: int, word: str = "record") -> str:
-    return f"{count} {word}{'s' * (count != 1)}"
-
-
-def _live(pixels: int, widest: int, shrink: int, compute: Compute) -> float:
-    """Bytes of the widest layers alive at once, four of them, each a `shrink`th as high and wide as
-    the pixels; and of the pixels."""
-    return pixels * (4 * widest / shrink**2 * compute.torch_dtype().itemsize + 3 * 4)
-
-
-def _meta(load: Callable[[], nn.Module]) -> Any:
-    """The network without its weights' memory: shapes are enough to count."""
-    return load().to("meta", torch.float32)
-
-
-def _flops(call: Callable, *args: Any, **kwargs: Tensor) -> int:
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        call(*args, **kwargs)
-    return counter.get_total_flops()
-
-
-def _count(network: nn.Module) -> str:
-    return f"{sum(p.numel() for p in network.parameters()) / 1e6:.1f} M"
-
-
-def _costs(
-    network: nn.Module, flops: float, live: float, compute: Compute, of: str
-) -> dict[str, str]:
-    """`flops` of the whole stream, and in words `of` how much that is."""
-    weights = sum(p.numel() for p in network.parameters()) * compute.torch_dtype().itemsize
-    rate = _matmul_rate(compute)
-    device = compute.torch_device()
-    return {
-        "device": f"{device}, {str(compute.torch_dtype()).removeprefix('torch.')}",
-        "FLOPs": f"{flops:.3g} for {of}",
-        "memory": f"about {human_bytes(int(weights + live))}, weights {human_bytes(weights)} of it",
-        "time": f"at least {flops / rate:.2g} s at {rate / 1e9:.0f} GFLOP/s, measured now",
-    }
-
-
-def _matmul_rate(compute: Compute) -> float:
-    """FLOP/s of a large matrix product on the device, in the dtype."""
-    device, n = compute.torch_device(), 1024
-    a = torch.randn(n, n, device=device).to(compute.torch_dtype())
-    best = 0.0
-    for _ in range(4):
-        began = time.perf_counter()
-        (a @ a).sum().item()  # which waits for the device
-        best = max(best, 2 * n**3 / (time.perf_counter() - began))
-    return best
-
-
-def _table(stage: str, rows: dict[str, str]) -> str:
-    width = max(map(len, rows))
-    return "\n".join([stage, *(f"  {name:<{width}}  {value}" for name, value in rows.items())])

@@ -14,7 +14,7 @@ reads their networks' JSON, `vidgen.nn.cogvideox_keys` knows their names.
 | g | `guidance_scale` | 6; with the DPM solver it varies by step: `guidance.dynamic_cfg` |
 
 Published, and followed: all of the above; 50 steps; DDIM, and SDE-DPM-Solver++(2M), which is
-`dpmpp_2m` with eta = 1; text of 226 tokens (1.5: 224), padded, without a mask; frames to make:
+`dpmpp_2m_sde`; text of 226 tokens (1.5: 224), padded, without a mask; frames to make:
 8n + 1 (1.5: 16n + 1). 1.5 has two latents in a patch, so an odd number of them gets one more in
 front, in training a copy of the first, which is cut off in the end. In image-to-video the picture's
 latents are given beside the first frame of z, that of 1.5 being the copy, and zeros beside the
@@ -29,6 +29,7 @@ Ours: z stays float32 from step to step, which released pipelines round to the n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -42,7 +43,7 @@ from vidgen.diffusion.guidance import cfg, dynamic_cfg
 from vidgen.diffusion.level import Levels
 from vidgen.diffusion.prediction import PREDICTIONS, Denoiser, Network, Prediction, denoiser
 from vidgen.diffusion.schedules import ddpm_scaled_linear
-from vidgen.diffusion.solvers import Solver, ddim, dpmpp_2m
+from vidgen.diffusion.solvers import SOLVERS, Solver
 from vidgen.errors import InputError, UsageError
 from vidgen.nn.cogvideox_config import (
     Known,
@@ -74,7 +75,7 @@ GUIDANCE_SCALE = 6.0
 class Scheduler:
     """How a released model is sampled. The defaults are those of 5B."""
 
-    solver_name: str = "ddim"  # or dpmpp_2m, with all of its noise
+    solver_name: str = "ddim"  # or dpmpp_2m_sde
     prediction_name: str = "v"
     spacing: str = "trailing"
     num_train_timesteps: int = 1000
@@ -101,12 +102,12 @@ class Scheduler:
         return PREDICTIONS[self.prediction_name]()
 
     def solver(self) -> Solver:
-        return ddim if self.solver_name == "ddim" else partial(dpmpp_2m, eta=1.0)
+        return SOLVERS[self.solver_name]
 
     @property
     def dynamic_guidance(self) -> bool:
         """Whether released scripts vary the guidance from step to step: with the DPM solver."""
-        return self.solver_name == "dpmpp_2m"
+        return self.solver_name == "dpmpp_2m_sde"
 
 
 class Preset(NamedTuple):
@@ -167,7 +168,7 @@ def scheduler(settings: Mapping[str, Any], where: str) -> Scheduler:
             allowed = ", ".join(map(shown, choices))
             raise InputError(f"{where}: {key} is {shown(s[key])}, known: {allowed}")
     return Scheduler(
-        solver_name="ddim" if settings["_class_name"] == SCHEDULERS.classes[0] else "dpmpp_2m",
+        solver_name="ddim" if settings["_class_name"] == SCHEDULERS.classes[0] else "dpmpp_2m_sde",
         prediction_name=PREDICTION_TYPES[s["prediction_type"]],
         spacing=s["timestep_spacing"],
         num_train_timesteps=s["num_train_timesteps"],
@@ -197,6 +198,11 @@ def latent_sizes(folder: ModelFolder) -> tuple[int, int]:
     """Channels of its latents, and how many pixels wide and high one stands for."""
     config = load_vae_config(folder)
     return config.channels, config.stride
+
+
+def decoder_width(folder: ModelFolder) -> int:
+    """Channels of the decoder's finest level."""
+    return load_vae_config(folder).widths[0]
 
 
 def sampler(folder: ModelFolder) -> Sampler:
@@ -318,11 +324,12 @@ def image_condition(
 
 
 def text_tokens(folder: ModelFolder) -> int:
-    """How many tokens the text is padded to: as the network's config says, or as published where
+    """How many tokens the text is padded to: as the network's config says, or the tokenizer's where
     the folder has no network."""
-    if not (folder.path / "transformer" / "config.json").is_file():
-        return _2B.text_tokens
-    return load_config(folder).text_tokens
+    if (folder.path / "transformer" / "config.json").is_file():
+        return load_config(folder).text_tokens
+    length = folder._json("tokenizer/tokenizer_config.json").get("model_max_length")
+    return length if isinstance(length, int) and 0 < length < 1000 else _2B.text_tokens
 
 
 def text_settings(folder: ModelFolder) -> dict[str, int]:
@@ -354,15 +361,16 @@ def run(folder: ModelFolder, asked: Asked) -> Run:
             f"--shift {asked.shift:g}: the schedule of `{folder.name}` has no shift",
             next="leave --shift out",
         )
-    if asked.solver in ("ddim", "dpmpp_2m"):
+    if asked.solver is not None:
+        solver_named(asked.solver)
         own = replace(own, solver_name=asked.solver)
-    other = asked.solver not in (None, own.solver_name)
     has_vae = (folder.path / "vae" / "config.json").is_file()
     vae = load_vae_config(folder) if has_vae else CogVideoXVAEConfig()
     made = asked.made(folder.geometry)
+    shape = latent_shape(made, config, vae)
     scale = GUIDANCE_SCALE if asked.guidance_scale is None else asked.guidance_scale
     steps = asked.num_inference_steps or STEPS
-    dynamic = own.dynamic_guidance and not other and scale != 1
+    dynamic = own.dynamic_guidance and scale != 1
 
     def denoise(networks: Sequence[nn.Module], uncond: Cond) -> Denoiser:
         (network,) = networks
@@ -374,11 +382,11 @@ def run(folder: ModelFolder, asked: Asked) -> Run:
 
     return Run(
         made=made,
-        shape=latent_shape(made, config, vae),
+        shape=shape,
         levels=own.levels(steps),
-        solve=solver_named(str(asked.solver)) if other else own.solver(),
+        solve=own.solver(),
         sampler={
-            "solver": asked.solver or own.solver_name,
+            "solver": own.solver_name,
             "steps": steps,
             "guidance_scale": scale,
             "dynamic_guidance": dynamic,
@@ -386,6 +394,10 @@ def run(folder: ModelFolder, asked: Asked) -> Run:
         components=("transformer",),
         load=lambda component, dtype: load_transformer(folder).to(dtype),
         text_dim=config.text_dim,
+        text_tokens=config.text_tokens,
+        live=(math.prod(shape[1:]) // math.prod(config.patches) + config.text_tokens)
+        * 10
+        * config.dim,
         text=partial(_required_text, tokens=config.text_tokens),
         denoiser=denoise,
         kept=lambda z: without_padding(z, made.num_frames, vae),

@@ -10,6 +10,7 @@ The module of such a system (`ModelFolder.released`) has:
     load_autoencoder(folder)            its autoencoder, and `decoded(vae, latents)`: its frames,
                                         chunk by chunk
     latent_sizes(folder)                their channels, and pixels of a side in one
+    decoder_width(folder)               channels of its decoder at the size of the pixels
     FLOAT32_VAE                         whether that is run in float32, as released
     LOADERS                             class in model_index.json → what loads it, for `verify`
 """
@@ -75,6 +76,8 @@ class Run:
     components: tuple[str, ...]  # networks, in the order that `denoiser` takes them
     load: Callable[[str, torch.dtype], nn.Module]  # one of them, on the CPU
     text_dim: int
+    text_tokens: int
+    live: int  # numbers at the widest moment of a block, of a sample
     text: Callable[[Tensor, Tensor], Tensor]  # embeds `1 l d` and mask `1 l` → `1 n d`
     denoiser: Callable[[Sequence[nn.Module], Cond], Denoiser]  # guided away from the condition
     kept: Callable[[Tensor], Tensor] = lambda z: z  # of what was sampled, `b c t h w`

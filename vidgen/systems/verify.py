@@ -53,12 +53,30 @@ def verify(
 
 
 def _check(folder: ModelFolder, name: str, library: str, kind: str) -> list[str]:
+    if folder.released and name != "tokenizer":
+        return _released(folder, name, library, kind)
     if kind in NETWORKS:
         return _network(folder, name, *NETWORKS[kind])
     if name == "tokenizer":
         return _tokenizer(folder)
     if name == "scheduler":
         return _scheduler(folder)
+    if library == "transformers":
+        return _transformers(folder, name, kind)
+    return [f"nothing is known of its class {library}.{kind}"]
+
+
+def _released(folder: ModelFolder, name: str, library: str, kind: str) -> list[str]:
+    """Of a folder of diffusers': its system loads what is its own, or says what is wrong."""
+    system = folder.released
+    if kind in system.LOADERS:
+        return _not_numbers(system.LOADERS[kind](folder, name).state_dict())
+    if name == "scheduler":
+        folder.sampler  # noqa: B018
+        return []
+    if name == "image_processor":
+        folder._json("image_processor/preprocessor_config.json")
+        return []
     if library == "transformers":
         return _transformers(folder, name, kind)
     return [f"nothing is known of its class {library}.{kind}"]
@@ -137,12 +155,15 @@ def _transformers(folder: ModelFolder, name: str, kind: str) -> list[str]:
 def _tokenizer(folder: ModelFolder) -> list[str]:
     """It reads, and the encoder has a vector for each of its tokens."""
     path = folder.component("tokenizer") / "tokenizer.json"
-    if not path.is_file():
+    if folder.released:
+        size = folder.released.load_tokenizer(folder).fast.get_vocab_size()
+    elif not path.is_file():
         return ["tokenizer.json is missing"]
-    try:
-        size = Tokenizer(path, 512).fast.get_vocab_size()
-    except Exception as error:  # tokenizers raises nothing narrower
-        return [f"tokenizer.json can't be read: {error}"]
+    else:
+        try:
+            size = Tokenizer(path, 512).fast.get_vocab_size()
+        except Exception as error:  # tokenizers raises nothing narrower
+            return [f"tokenizer.json can't be read: {error}"]
     if not (folder.path / "text_encoder" / "config.json").is_file():
         return []  # which is the text encoder's problem
     vectors = folder.config("text_encoder").get("vocab_size", size)

@@ -28,6 +28,7 @@ steps, guidance of 5, and 81 frames of 832×480.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -181,6 +182,11 @@ def latent_sizes(folder: ModelFolder) -> tuple[int, int]:
     """Channels of its latents, and how many pixels wide and high one stands for."""
     config = load_vae_config(folder)
     return config.channels, config.stride
+
+
+def decoder_width(folder: ModelFolder) -> int:
+    """Channels of the decoder's finest level."""
+    return load_vae_config(folder).decoder_width
 
 
 def sampler(folder: ModelFolder) -> Sampler:
@@ -380,6 +386,7 @@ def run(folder: ModelFolder, asked: Asked) -> Run:
     made = asked.made(folder.geometry)
     own = (5.0,) if preset is None else preset.guidance
     scales = own if asked.guidance_scale is None else (asked.guidance_scale,)
+    shape = latent_shape(made, config, vae)
     steps = asked.num_inference_steps or folder.sampler.num_inference_steps
     other = asked.solver not in (None, settings.solver)
     components = ("transformer",) if settings.boundary is None else ("transformer", "transformer_2")
@@ -392,7 +399,7 @@ def run(folder: ModelFolder, asked: Asked) -> Run:
 
     return Run(
         made=made,
-        shape=latent_shape(made, config, vae),
+        shape=shape,
         levels=levels(settings, steps, asked.shift),
         solve=solver_named(str(asked.solver)) if other else solver(settings),
         sampler={
@@ -404,6 +411,8 @@ def run(folder: ModelFolder, asked: Asked) -> Run:
         components=components,
         load=lambda component, dtype: load_transformer(folder, component, dtype),
         text_dim=config.text_dim,
+        text_tokens=TEXT_TOKENS,
+        live=math.prod(shape[1:]) // math.prod(config.patch) * (config.mlp_dim + 6 * config.dim),
         text=padded,
         denoiser=denoise,
     )

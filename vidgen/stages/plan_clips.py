@@ -1,0 +1,85 @@
+"""What sampling and decoding clips of a released model would take, before it is done."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import nn
+
+from vidgen.stages.base import Compute
+from vidgen.stages.costs import (
+    EVALUATIONS,
+    costs,
+    count_of,
+    flops_of,
+    live_bytes,
+    number,
+    on_meta,
+    table,
+)
+from vidgen.stages.decode_clips import precise
+from vidgen.stages.sample_clips import run_of
+from vidgen.stages.sample_keyframes import Choices
+from vidgen.systems.base import ModelFolder
+
+
+def sampling(folder: ModelFolder, compute: Compute, count: int, choices: Choices) -> str:
+    """Of sample, for `count` samples."""
+    run = run_of(folder, choices)
+    networks: list[Any] = [
+        on_meta(lambda name=name: run.load(name, torch.float32))  # type: ignore[misc]
+        for name in run.components
+    ]
+    branches = 1 if run.sampler["guidance_scale"] == 1 else 2
+    told = torch.empty(1, run.text_tokens, run.text_dim, device="meta")
+    z, t = torch.empty(1, *run.shape, device="meta"), torch.empty(1, device="meta")
+    one = flops_of(networks[0], z, t, text=told, image=None)
+    calls = run.steps * EVALUATIONS.get(run.sampler["solver"], 1) * branches
+    together = min(compute.batch_size, max(count, 1)) * branches
+    live = together * run.live * compute.torch_dtype().itemsize
+    made, space = run.made, folder.latent_space if folder.has("vae") else f"{folder.system}-vae"
+    sampler = ", ".join(f"{key} {value}" for key, value in run.sampler.items())
+    return table(
+        "sample",
+        {
+            "model": f"{folder.name} ({' + '.join(map(count_of, networks))} parameters)",
+            "samples": f"{count}, {made.num_frames} frames of {made.width}x{made.height} each",
+            "latents": f"{list(run.shape)} float32 each, in {space}",
+            "sampler": f"{sampler}: {calls} network calls each",
+            **costs(nn.ModuleList(networks), one * calls * count, live, compute,
+                    number(count, "sample")),
+        },
+    )  # fmt: skip
+
+
+def decoding(folder: ModelFolder, compute: Compute, shapes: Counter[tuple[int, ...]]) -> str:
+    """Of decode, for so many latents of these shapes."""
+    compute = precise(folder, compute)
+    system, made = folder.released, []
+    vae = on_meta(lambda: system.load_autoencoder(folder))
+    flops = peak = 0.0
+    for (c, t, h, w), alike in shapes.items():
+        latents = torch.empty(1, c, t, h, w, device="meta")
+        flops += alike * flops_of(lambda z: list(system.decoded(vae, z)), latents)
+        frames, stride = 1 + 4 * (t - 1), folder.latent_sizes[1]
+        made.append(f"[{frames}, {h * stride}, {w * stride}, 3] uint8")
+        chunk = min(frames, 12) * h * stride * w * stride  # of the frames that are made at once
+        peak = max(peak, live_bytes(chunk, system.decoder_width(folder), 1, compute))
+    return table(
+        "decode",
+        {
+            "model": f"{folder.name}/vae ({folder.latent_space})",
+            "records": str(shapes.total()),
+            "frames": ", ".join(sorted(set(made))),
+            **costs(vae, flops, peak, compute, number(shapes.total())),
+        },
+    )
+
+
+def to_come(folder: ModelFolder, count: int, choices: Choices) -> Counter[tuple[int, ...]]:
+    """Shapes of the latents that `count` samples will have."""
+    run = run_of(folder, choices)
+    kept = run.kept(torch.empty(1, *run.shape, device="meta"))
+    return Counter({tuple(kept.shape[1:]): count})
