@@ -10,6 +10,7 @@ from dataclasses import asdict
 
 from benchmarks import commands, evaluate_fvd, stream, training, video
 from benchmarks.common import Row, machine
+from benchmarks.snap_video import fused
 
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "startup": commands.startup,
@@ -18,6 +19,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "prompt-to-video": commands.prompt_to_video,
     "rendering": training.rendering,
     "training": training.training,
+    "fit": fused.rows,
     "sampling": training.sampling,
     "cascade": video.cascade,
     "decoding": video.decoding_memory,

@@ -49,6 +49,17 @@ def attend(
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
 
 
+def attend_wide(
+    q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None = None, probe: Probe | None = None
+) -> Tensor:
+    """`attend`; on a CPU in float32 where q is bfloat16. Of torch's fused attention for CPUs, the
+    backward pass is two to five times slower in bfloat16 at the sizes of groups (torch 2.13)."""
+    if q.device.type != "cpu" or q.dtype != torch.bfloat16:
+        return attend(q, k, v, bias=bias, probe=probe)
+    with torch.autocast("cpu", enabled=False):
+        return attend(q.float(), k.float(), v.float(), bias=bias, probe=probe).to(q.dtype)
+
+
 def attend_reference(q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None = None) -> Tensor:
     """The same in plain tensor operations; the tests hold `attend` to it."""
     scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5  # b h n m

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from vidgen.nn.attention import Probe, attend
+from vidgen.nn.attention import Probe, attend_wide
 
 INIT_SCALE = 3**-0.5  # of torch's own initialisation of linear layers, biases too
 POSITION_STD = 0.02
@@ -150,7 +150,7 @@ class Attention(nn.Module):
         q = rearrange(self.q(y), "b n (h d) -> b h n d", h=self.heads)
         k, v = rearrange(self.kv(source), "b l (two h d) -> two b h l d", two=2, h=self.heads)
         bias = None if mask is None else rearrange(mask.bool(), "b l -> b 1 1 l")
-        y = attend(q, k, v, bias=bias, probe=probe)
+        y = attend_wide(q, k, v, bias=bias, probe=probe)
         return x + self.out(rearrange(y, "b h n d -> b n (h d)"))
 
 
@@ -289,7 +289,8 @@ class FIT(nn.Module):
         patches = self.patch_norm(self.patch_in(self._grouped(z).to(self.patch_in.weight.dtype)))
         patches = patches + self._positions(b)
         tokens = repeat(self.latents, "l d -> b l d", b=b)
-        before = torch.zeros_like(tokens) if latents is None else latents.to(tokens.dtype)
+        # Without latents they are all alike, and one will do.
+        before = torch.zeros_like(tokens[:1, :1]) if latents is None else latents.to(tokens.dtype)
         tokens = tokens + self.previous_norm(self.previous.update(before))
         context, mask = self._context(t, text, text_mask, period, size, noise_level)
         for block in self.blocks:
