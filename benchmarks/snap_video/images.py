@@ -39,6 +39,7 @@ MEASURES = {"frames": "Fréchet distance of frames", "clips": "Fréchet distance
 class Settings(arms.Settings):
     """What is compared."""
 
+    steps: int = 500
     num: int = 256  # scenes that come as clips
     num_images: int = 4096  # others, that come as images
     images: float = 0.5  # share of samples of the arm that has them

@@ -179,6 +179,9 @@ def test_a_checkpoint_of_the_other_preset_is_told_by_its_first_key_and_both_shap
     made = changed(folder, tmp_path / "other", "transformer", dim=64, latent_dim=64)
     with pytest.raises(InputError, match=r"the shape of `positions` .* is 96×32, .*'s is 96×64"):
         load_transformer(made)
+    made = changed(folder, tmp_path / "deeper", "transformer", blocks=2, latent_dim=64)
+    with pytest.raises(InputError, match=r"lacks `blocks.1.*; the shape of `latents` .* is 8×32"):
+        load_transformer(made)
     network, text = load_transformer(folder), torch.zeros(1, 2, 32)
     with pytest.raises(ValueError, match="text is 32 wide, the network takes 16"):
         network(torch.zeros(1, 3, 3, 6, 16), torch.zeros(1), text=text)

@@ -7,9 +7,10 @@ import torch
 
 from tests import tiny
 from vidgen.errors import UsageError
-from vidgen.systems.snap_video import told
+from vidgen.nn.fit import FIT, FITConfig
+from vidgen.systems.snap_video import PRESETS, told
 from vidgen.train.optim import rate
-from vidgen.train.recipe import Recipe, Schedule, load_recipe
+from vidgen.train.recipe import Recipe, Schedule, load_recipe, section
 from vidgen.train.task import Task, make_task
 
 
@@ -48,6 +49,20 @@ def test_images_are_one_frame_repeated_and_clips_have_their_rates(task) -> None:
     assert torch.equal(batch["size"], torch.ones(16, 2))
     again = made.batch(0, 0, 1)
     assert all(torch.equal(batch[k], again[k]) for k in batch)
+
+
+def test_each_repetition_of_an_image_has_noise_of_its_own(task) -> None:
+    made, seen = prepared(task("data.images=1", "loss.self_conditioned=0")), []
+
+    class Listening(torch.nn.Module):
+        def forward(self, z, t, **told):
+            seen.append(z)
+            return torch.zeros_like(z), None
+
+    modules = {**made.build(), "transformer": Listening()}
+    made.loss(modules, made.batch(0, 0, 1), torch.Generator().manual_seed(0))
+    (z,) = seen
+    assert (z[:, :, 0] != z[:, :, 1]).all() and (z[:, :, 1] != z[:, :, 2]).all()
 
 
 def test_images_may_be_of_scenes_of_their_own(task) -> None:
@@ -139,3 +154,13 @@ def test_exported_folders_hold_no_autoencoder(task, tmp_path) -> None:
     assert sorted(p.name for p in (tmp_path / "model").iterdir()) == [
         "model_index.json", "scheduler", "text_encoder", "tokenizer", "transformer",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("stage", ["pixels", "upsampler"])
+def test_recipes_are_the_presets_of_the_system(stage) -> None:
+    preset = {"pixels": "world-pixels", "upsampler": "world-pixels-upsampler"}[stage]
+    config = section(FITConfig, load_recipe(f"world-snap-video-{stage}").model, where="model")
+    assert config == PRESETS[preset]
+    large = load_recipe(f"world-snap-video-{stage}", preset="base")
+    with torch.device("meta"):
+        FIT(section(FITConfig, large.model, where="model"))

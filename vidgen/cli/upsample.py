@@ -41,9 +41,6 @@ it takes. The components of the model are vae and upsampler.""",
          "in a pipe: 40x64 to 160x256 pixels"),
         ("vidgen upsample ball.latents.safetensors --method bicubic -o blurred.safetensors",
          "to compare with"),
-        ("vidgen sample --model RUN/model ball.text.safetensors | vidgen upsample --model RUN/model"
-         " | vidgen decode -o ball.mp4",
-         "of a model that makes pixels"),
         ("vidgen upsample --dry-run ball.latents.safetensors", "shapes, FLOPs, memory, time"),
     ],
     notes={

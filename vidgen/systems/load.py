@@ -39,7 +39,7 @@ def filled(network: type, config: type, folder: ModelFolder, component: str):
     found = {name: tuple(x.shape) for name, x in state.items()}
     if wrong := weights.mismatches(expected, found):
         raise InputError(
-            f"{path}: the weights are not those of its config.json: {wrong[0]}",
+            f"{path}: the weights are not those of its config.json: {'; '.join(wrong)}",
             next=f"vidgen models verify {folder.name}",
         )
     module.load_state_dict(state, strict=True, assign=True)
