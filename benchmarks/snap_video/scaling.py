@@ -50,7 +50,7 @@ class Settings(arms.Settings):
 
     sigma_in: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
     sigma_data: tuple[float, ...] = (0.5, 1.0)
-    sigmas: tuple[float, ...] = (2.0, 4.0, 8.0, 16.0)  # of the probe
+    sigmas: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)  # of the probe
     probed: int = 64  # held-out clips of the probe
     parts: int = 8  # of them, for an interval
     mean: float = -0.5  # of ln(sigma) in training

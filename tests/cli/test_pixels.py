@@ -32,6 +32,7 @@ def test_prompt_to_mp4_by_pipe_and_at_once(vidgen, folder) -> None:
 
 
 def test_plans_and_refusals(vidgen, folder) -> None:
+    assert "latent space  pixels" in vidgen("models", "show", folder).text
     ran = vidgen("generate", PROMPT, "--model", folder, "--dry-run")
     assert ran.code == 0 and "none: pixels are converted" in ran.text, ran.err
     made = vidgen("sample", "--model", folder, "--prompt", PROMPT).out

@@ -52,6 +52,7 @@ def small(folder):
 
 def test_a_folder_of_both_stages_is_whole(folder):
     assert folder.in_pixels and folder.latent_space == "pixels"
+    assert folder.name == "snap-video-pixels"  # as its base: text of the one is text of the other
     index = {k: tuple(v) for k, v in folder.index.items() if isinstance(v, list)}
     assert index["upsampler"] == ("vidgen", "FIT") and "vae" not in index
     assert not [problem for _, problems in verify(folder, index) for problem in problems]

@@ -93,14 +93,14 @@ def is_shipped(folder: ModelFolder) -> bool:
 def describe(folder: ModelFolder) -> dict[str, Any]:
     """A model as `vidgen.models/1` has it."""
     parts = components(folder)
-    has_network = "transformer" in parts
+    has_network, has_latents = "transformer" in parts, "vae" in parts or folder.in_pixels
     return {
         "name": folder.name,
         "path": str(folder.path),
         "system": folder.system,
         "shipped": is_shipped(folder),
         "serves": _serves(folder, parts),
-        "latent_space": _known(lambda: folder.latent_space) if "vae" in parts else None,
+        "latent_space": _known(lambda: folder.latent_space) if has_latents else None,
         "text_encoder": _known(lambda: folder.text_encoder) if "text_encoder" in parts else None,
         "sampler": _known(lambda: asdict(folder.sampler)) if "scheduler" in parts else None,
         "geometry": _known(lambda: asdict(folder.geometry)) if has_network else None,

@@ -113,7 +113,8 @@ class SnapUpsamplerTask(SnapPixelsTask):
         return low_cond(enlarged(small, height, width), noise, level)
 
     def export(self, modules: Modules, folder: Path) -> None:
-        """Both stages in one folder: the base, byte for byte, and the upsampler."""
+        """Both stages in one folder, which is called what the base is: the base, byte for byte, and
+        the upsampler."""
         parts = ["text_encoder", "tokenizer", "transformer", "scheduler"]
         for part in parts:
             save.copy_component(self.base.path / part, folder / part)
@@ -121,4 +122,4 @@ class SnapUpsamplerTask(SnapPixelsTask):
         config["sample"] = asdict(self.sampler) | asdict(self.geometry)
         save.write_component(folder / UPSAMPLER, config, modules["transformer"])
         kinds = {"transformer": "FIT", UPSAMPLER: "FIT"}
-        save.write_index(folder, self.name, self.system, [*parts, UPSAMPLER], kinds)
+        save.write_index(folder, self.base.name, self.system, [*parts, UPSAMPLER], kinds)
