@@ -16,17 +16,26 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from benchmarks.common import machine
-from benchmarks.parity_folders import KINDS, MADE, CogVideoXDPMScheduler, write
+from benchmarks.parity_folders import (
+    KINDS,
+    MADE,
+    CogVideoXDPMScheduler,
+    write,
+)
 from vidgen.cli import app
 from vidgen.diffusion.noise import Noise
+from vidgen.io.image import write_png
 from vidgen.io.record import Record
 from vidgen.io.stream import read_stream
 from vidgen.stages.sample_clips import STAGE, run_of
 from vidgen.stages.sample_keyframes import Choices
+from vidgen.systems import cogvideox as cogvideox_system
 from vidgen.systems.base import ModelFolder
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -57,29 +66,23 @@ def error(found: Tensor, wanted: Tensor) -> float:
     return float((found.double() - wanted.double()).norm() / wanted.double().norm())
 
 
-def asked(kind: str) -> list[str]:
+def asked(kind: str, out: Path) -> list[str]:
     """The options of `vidgen sample` for a kind."""
     frames, height, width = MADE[kind]
-    return ["--steps", str(STEPS), "--guidance-scale", f"{SCALE:g}", "--seed", str(SEED),
+    picture = ["--image", str(out / "picture.png")] if kind.endswith("picture") else []
+    return [*picture, "--steps", str(STEPS), "--guidance-scale", f"{SCALE:g}", "--seed", str(SEED),
             "--num-frames", str(frames), "--size", f"{width}x{height}"]  # fmt: skip
 
 
 def ours(kind: str, folder: Path, out: Path) -> dict[str, Record]:
     """The records of the three commands."""
     model = ["--model", str(folder), "--device", "cpu", "-f"]
-    model_of_text = ["--model", str(folder), "--no-cache", "-f"]
+    texts, latents, frames = (str(out / f"{x}.vgs") for x in ("text", "latents", "frames"))
+    encoding = ["--negative", NEGATIVE, "--no-cache", "--model", str(folder), "-f"]
     for words in (
-        [
-            "encode-text",
-            PROMPT,
-            "--negative",
-            NEGATIVE,
-            *model_of_text,
-            "-o",
-            str(out / "text.vgs"),
-        ],
-        ["sample", str(out / "text.vgs"), *asked(kind), *model, "-o", str(out / "latents.vgs")],
-        ["decode", str(out / "latents.vgs"), *model, "-o", str(out / "frames.vgs")],
+        ["encode-text", PROMPT, *encoding, "-o", texts],
+        ["sample", texts, *asked(kind, out), *model, "-o", latents],
+        ["decode", latents, *model, "-o", frames],
     ):
         if code := app.main([*words, "-q"]):
             raise RuntimeError(f"vidgen {words[0]} ends with {code}")
@@ -88,7 +91,17 @@ def ours(kind: str, folder: Path, out: Path) -> dict[str, Record]:
     }
 
 
-def theirs(kind: str, pipeline: Any, noise: Noise, shape: tuple[int, ...]) -> dict[str, Any]:
+def picture(out: Path) -> np.ndarray:
+    """What clips begin with, `H W 3` uint8, of another size than they; and its file."""
+    drawn = np.random.default_rng(0).integers(0, 256, (7, 9, 3), dtype=np.uint8)
+    image = np.array(Image.fromarray(drawn).resize((90, 70)))
+    write_png(out / "picture.png", image)
+    return image
+
+
+def theirs(
+    kind: str, pipeline: Any, noise: Noise, shape: tuple[int, ...], image: np.ndarray
+) -> dict[str, Any]:
     """diffusers' pipeline from the prompt: `steps`, z after each, `b c t h w`, and `frames` in
     −1…1."""
     cogvideox, steps = kind.startswith("cogvideox"), list[Tensor]()
@@ -106,6 +119,12 @@ def theirs(kind: str, pipeline: Any, noise: Noise, shape: tuple[int, ...]) -> di
         more = {"max_sequence_length": pipeline.transformer.config.max_text_seq_length}
     with ExitStack() as stack, warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        if kind.endswith("picture"):
+            more["image"] = Image.fromarray(image)
+            eps = Noise(noise.samples, stage=cogvideox_system.PICTURE)
+            first = lambda *a, **k: eps.initial((shape[0], 1, *shape[2:]))  # noqa: E731
+            of_posterior = "diffusers.models.autoencoders.vae.randn_tensor"
+            stack.enter_context(mock.patch(of_posterior, first))
         if isinstance(pipeline.scheduler, CogVideoXDPMScheduler):
             more["use_dynamic_cfg"] = True
             # Ours draws by the number of the step; so does theirs here.
@@ -121,26 +140,33 @@ def theirs(kind: str, pipeline: Any, noise: Noise, shape: tuple[int, ...]) -> di
     return {"steps": steps, "frames": out[0] * 2 - 1}  # t 3 h w
 
 
+# It wants ftfy, which isn't needed for this prompt.
+@mock.patch("diffusers.pipelines.wan.pipeline_wan_i2v.prompt_clean", str)
 def measure(kind: str, folder: Path, out: Path) -> dict[str, float]:
     """The errors of a kind, by the names of `BOUNDS`; its folder is written into `folder`."""
-    pipeline = write(kind, folder)
+    pipeline, image = write(kind, folder), picture(out)
     made = ours(kind, folder, out)
     model = ModelFolder.find(str(folder))
     frames, height, width = MADE[kind]
     choices = Choices(
-        num_inference_steps=STEPS, guidance_scale=SCALE, num_frames=frames, size=(width, height)
-    )
+        num_inference_steps=STEPS, guidance_scale=SCALE, num_frames=frames, size=(width, height),
+        image=str(out / "picture.png") if kind.endswith("picture") else None,
+    )  # fmt: skip
     run = run_of(model, choices)
     noise = Noise([(SEED, made["text"].id)], stage=STAGE)
-    wanted = theirs(kind, pipeline, noise, run.shape)
+    wanted = theirs(kind, pipeline, noise, run.shape, image)
     system = model.released
     vae = system.load_autoencoder(model)
     latents = made["latents"].torch("latents")[None]
     with torch.no_grad():
         pixels = torch.cat(list(system.decoded(vae, latents)), dim=2)
         errors = _parts(kind, pipeline, model, run, made["text"], latents, pixels)
-        errors |= _steps(run, made["text"], noise, wanted["steps"])
-    errors["latents"] = error(latents, run.kept(wanted["steps"][-1]))
+        given = run.pictured(image, latents.device, latents.dtype)(noise) if run.pictured else {}
+        known = given["first"].shape[2] if "first" in given else 0  # which theirs sets at the end
+        errors |= _steps(
+            run, made["text"], given, noise, [z[:, :, known:] for z in wanted["steps"]]
+        )
+    errors["latents"] = error(latents[:, :, known:], run.kept(wanted["steps"][-1])[:, :, known:])
     errors["frames"] = error(pixels[0].clamp(-1, 1).transpose(0, 1), wanted["frames"])
     rounded = made["frames"].torch("frames").permute(0, 3, 1, 2).float() / 127.5 - 1
     if (rounded - wanted["frames"]).abs().max() > 1.01 / 255:  # half a step is 1/255
@@ -166,12 +192,15 @@ def _parts(
     pairs = zip((cond, uncond), embeds, strict=True)
     errors = {"text": max(error(mine["text"], their) for mine, their in pairs)}
 
-    z = torch.randn(1, *run.shape, generator=torch.Generator().manual_seed(1))
-    t = torch.tensor([800.0])
+    draw, t = torch.Generator().manual_seed(1), torch.tensor([800.0])
+    z = torch.randn(1, pipeline.transformer.config.in_channels, *run.shape[1:], generator=draw)
+    tokens = None
+    if width := getattr(pipeline.transformer.config, "image_dim", None):
+        tokens = torch.randn(1, 5, width, generator=draw)
     errors["network"] = max(
         error(
-            run.load(name, torch.float32)(z, t, text=cond["text"], image=None),
-            _their_network(kind, pipeline, getattr(pipeline, name), z, t, cond["text"]),
+            run.load(name, torch.float32)(z, t, text=cond["text"], image=tokens),
+            _their_network(kind, pipeline, getattr(pipeline, name), z, t, cond["text"], tokens),
         )
         for name in run.components
     )
@@ -197,10 +226,11 @@ def _parts(
 
 
 def _their_network(
-    kind: str, pipeline: Any, network: Any, z: Tensor, t: Tensor, text: Tensor
-) -> Tensor:
+    kind: str, pipeline: Any, network: Any, z: Tensor, t: Tensor, text: Tensor,
+    tokens: Tensor | None,
+) -> Tensor:  # fmt: skip
     if kind.startswith("wan"):
-        return network(z, t, text, return_dict=False)[0]
+        return network(z, t, text, tokens, return_dict=False)[0]
     _, _, frames, rows, columns = z.shape
     rotary = None
     if network.config.use_rotary_positional_embeddings:
@@ -211,14 +241,17 @@ def _their_network(
     return made.transpose(1, 2)
 
 
-def _steps(run: Any, text: Record, noise: Noise, wanted: list[Tensor]) -> dict[str, float]:
-    """The largest error of z after a step."""
-    cond, uncond = _conds(run, text)
+def _steps(
+    run: Any, text: Record, given: dict[str, Tensor], noise: Noise, wanted: list[Tensor]
+) -> dict[str, float]:
+    """The largest error of z after a step, in its last frames where theirs are fewer."""
+    cond, uncond = ({**told, **given} for told in _conds(run, text))
     networks = [run.load(name, torch.float32) for name in run.components]
     steps = run.solve(
         run.denoiser(networks, uncond), noise.initial(run.shape), run.levels, cond, noise
     )
-    return {"worst step": max(error(s.z, w) for s, w in zip(steps, wanted, strict=True))}
+    pairs = zip(steps, wanted, strict=True)
+    return {"worst step": max(error(s.z[:, :, -w.shape[2] :], w) for s, w in pairs)}
 
 
 def table(measured: dict[str, dict[str, float]]) -> str:

@@ -20,9 +20,11 @@ with warnings.catch_warnings():
         AutoencoderKLWan,
         CogVideoXDDIMScheduler,
         CogVideoXDPMScheduler,
+        CogVideoXImageToVideoPipeline,
         CogVideoXPipeline,
         CogVideoXTransformer3DModel,
         UniPCMultistepScheduler,
+        WanImageToVideoPipeline,
         WanPipeline,
         WanTransformer3DModel,
     )
@@ -55,13 +57,19 @@ KINDS: dict[str, dict[str, Any]] = {
     "wan 2.1": {},
     "wan 2.2, two experts": {"index": {"boundary_ratio": 0.875}},
     "wan 2.2, 5b": {"vae": _WAN_VAE_2_2, "index": {"expand_timesteps": True}},
+    "wan 2.1, picture": {"transformer": {"in_channels": 12, "image_dim": 14,
+                                         "added_kv_proj_dim": 24}},
+    "wan 2.2, picture": {"transformer": {"in_channels": 12}, "index": {"boundary_ratio": 0.9}},
+    "wan 2.2, 5b, picture": {"vae": _WAN_VAE_2_2, "index": {"expand_timesteps": True}},
     "cogvideox 2b": {"scheduler": (CogVideoXDDIMScheduler, {"snr_shift_scale": 3.0})},
     "cogvideox 5b, dpm": {"transformer": _ROTARY, "scheduler": (CogVideoXDPMScheduler, {})},
     "cogvideox 1.5": {"transformer": _ROTARY | {"patch_size_t": 2, "patch_bias": False}},
+    "cogvideox 5b, picture": {"transformer": _ROTARY | {
+        "in_channels": 8, "use_learned_positional_embeddings": True}},
 }
 # What each is asked for: frames, rows and columns of pixels.
 MADE = dict.fromkeys(KINDS, (9, 32, 48)) | {
-    "wan 2.2, 5b": (9, 64, 96), "cogvideox 1.5": (17, 32, 48),
+    "wan 2.2, 5b": (9, 64, 96), "wan 2.2, 5b, picture": (9, 64, 96), "cogvideox 1.5": (17, 32, 48),
 }
 # fmt: on
 
@@ -139,6 +147,21 @@ def text_encoder(kind: str) -> Any:
     return shaken(made, 4, 0.3)
 
 
+def image_encoder() -> tuple[Any, Any]:
+    """CLIP's half that sees, and what prepares pictures for it."""
+    from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModel
+
+    torch.manual_seed(0)
+    config = CLIPVisionConfig(
+        hidden_size=14, intermediate_size=20, num_hidden_layers=2, num_attention_heads=2,
+        image_size=28, patch_size=14,
+    )  # fmt: skip
+    processor = CLIPImageProcessorPil(
+        size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28}
+    )
+    return shaken(CLIPVisionModel(config), 5, 0.3), processor
+
+
 def write(kind: str, folder: Path) -> Any:
     """The folder of a kind, its transformer in shards; and diffusers' pipeline of it."""
     made = parts(kind)
@@ -149,14 +172,23 @@ def write(kind: str, folder: Path) -> Any:
     made["text_encoder"].save_pretrained(folder / "text_encoder")
     length = 512 if kind.startswith("wan") else _COG["max_text_seq_length"]
     made["tokenizer"] = tokenizer(folder / "tokenizer", length)
-    more = KINDS[kind].get("index", {})
-    make = WanPipeline if kind.startswith("wan") else CogVideoXPipeline
+    more, pictured = KINDS[kind].get("index", {}), kind.endswith("picture")
+    if pictured and kind.startswith("wan"):  # whose pipeline has places for both, filled or not
+        made |= {"image_encoder": None, "image_processor": None}
+    if "image_dim" in KINDS[kind].get("transformer", {}):
+        made["image_encoder"], made["image_processor"] = image_encoder()
+        made["image_encoder"].save_pretrained(folder / "image_encoder")
+        made["image_processor"].save_pretrained(folder / "image_processor")
+    if kind.startswith("wan"):
+        make = WanImageToVideoPipeline if pictured else WanPipeline
+    else:
+        make = CogVideoXImageToVideoPipeline if pictured else CogVideoXPipeline
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pipeline = make(**made, **more)
     pipeline.set_progress_bar_config(disable=True)
     index = {name: [type(part).__module__.split(".")[0], type(part).__name__]
-             for name, part in made.items()}  # fmt: skip
+             for name, part in made.items() if part is not None}  # fmt: skip
     index |= {"_class_name": make.__name__, **more}
     (folder / "model_index.json").write_text(json.dumps(index))
     return pipeline

@@ -248,6 +248,12 @@ def test_wishes_that_cant_be_fulfilled(vidgen, unread, written, command, system,
     assert not Path("x.vgs").exists()
 
 
+def test_pictures_of_models_that_have_no_use_for_them(vidgen, unread, written, tiny_model):
+    for model in (written["cogvideox"], written["wan"], tiny_model):
+        ran = vidgen("sample", "--prompt", PROMPT, "--image", "x.png", "--model", str(model))
+        assert ran.code == Exit.USAGE and "makes clips of text alone" in ran.err
+
+
 def test_models_of_one_size_have_no_other(vidgen, tiny_model):
     ran = vidgen("sample", "--prompt", PROMPT, "--size", "64x64", "--model", str(tiny_model))
     assert ran.code == Exit.USAGE and "makes 3 frames of 32x16, and no others" in ran.err
@@ -258,8 +264,11 @@ def test_keyframes_and_pictures_are_told_apart(vidgen, unread, wan_model):
     assert ran.code == Exit.USAGE and "vidgen sample --model" in ran.err
     edit(wan_model, "model_index.json", _class_name="WanImageToVideoPipeline")
     edit(wan_model, "transformer/config.json", in_channels=12)
-    ran = vidgen("generate", PROMPT, *SHORT, "--model", str(wan_model), "-o", "x.mp4")
+    words = ("generate", PROMPT, *SHORT, "--model", str(wan_model), "-o", "x.mp4")
+    ran = vidgen(*words)
     assert ran.code == Exit.USAGE and "an image-to-video model" in ran.err
+    ran = vidgen(*words, "--image", "none.png")
+    assert ran.code == Exit.BAD_INPUT and "none.png: no such file" in ran.err
 
 
 def test_text_and_latents_of_others(vidgen, written, tiny_model):

@@ -18,6 +18,7 @@ from vidgen.cli.options import (
     Model,
     Negative,
     NumFrames,
+    Picture,
     RecordOutput,
     Running,
 )
@@ -78,6 +79,7 @@ def generate(
     scale: Scale = None,
     num_frames: NumFrames = None,
     size: ClipSize = None,
+    image: Picture = None,
     decoder: Decoder = None,
     model: Model = None,
     fps: Fps = None,
@@ -92,7 +94,7 @@ def generate(
     if not dry_run or out.output != "-":
         video_output.refuse_unused(given, out, None, video=video)
     found = rows.gather(prompts or [], input, negative=negative)
-    wanted = Wanted.of(denoising, num_frames, size)
+    wanted = Wanted.of(denoising, num_frames, size, image)
     count = wanted.samples(len(found))
     quotes = "each argument is a prompt: quotes make one of several words" if prompts else None
     check_count(out, count, single=video, why=quotes)

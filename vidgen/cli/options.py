@@ -167,6 +167,11 @@ ClipSize = Annotated[
     option("--size", metavar="WxH", parse=parse_size, default="the model's own", settable=False,
            help="width and height of a clip, of models that make any size"),
 ]  # fmt: skip
+Picture = Annotated[
+    str | None,
+    option("--image", metavar="FILE", default="none", group=IO, settable=False,
+           help="the picture that clips begin with, of image-to-video models"),
+]  # fmt: skip
 Negative = Annotated[
     str | None,
     option("--negative", metavar="TEXT", default="empty", group=IO,

@@ -16,6 +16,7 @@ from vidgen.cli.options import (
     Inputs,
     Model,
     NumFrames,
+    Picture,
     RecordOutput,
     Running,
     option,
@@ -40,7 +41,9 @@ or more are refused for it before anything is computed.
 --model also takes a folder of Wan 2.1, Wan 2.2 or CogVideoX weights as diffusers lays them out.
 Such a model makes clips in one go, of any --num-frames and --size that it divides; solver, shift,
 steps and guidance are the folder's own unless given. Only its transformer is read here: text may
-come from, and decoding go to, a machine that has the other components.
+come from, and decoding go to, a machine that has the other components. Image-to-video models want
+--image, the picture that a clip begins with, which is resized to its size; for that their
+autoencoder is read, too, and of Wan 2.1 the image encoder.
 
 Text records come from files or standard input. With --prompt none are read: prompts are encoded
 first, as encode-text does.""",
@@ -91,6 +94,7 @@ def sample(
     passes: Passes = None,
     num_frames: NumFrames = None,
     size: ClipSize = None,
+    image: Picture = None,
     model: Model = None,
     no_cache: NoCache = False,
     dry_run: DryRun = False,
@@ -98,7 +102,7 @@ def sample(
     from vidgen.systems.base import ModelFolder
 
     refuse_mixed(prompt, inputs, negative)
-    wanted = Wanted.of(denoising, num_frames, size)
+    wanted = Wanted.of(denoising, num_frames, size, image)
     folder = ModelFolder.find(model)
     folder.component("transformer")
     passes = passes_of(folder, passes, console)

@@ -97,9 +97,13 @@ class Wanted(NamedTuple):
     shift: float | None
     num_frames: int | None = None
     size: Size | None = None
+    image: str | None = None
 
     @classmethod
-    def of(cls, asked: Denoising, num_frames: int | None = None, size: Size | None = None) -> Self:
+    def of(
+        cls, asked: Denoising, num_frames: int | None = None, size: Size | None = None,
+        image: str | None = None,
+    ) -> Self:  # fmt: skip
         """UsageError for a range of seeds together with --num-samples."""
         return cls(
             check_seeds(asked.seed, asked.num_samples),
@@ -110,6 +114,7 @@ class Wanted(NamedTuple):
             asked.shift,
             num_frames,
             size,
+            image,
         )
 
     def samples(self, texts: int) -> int:

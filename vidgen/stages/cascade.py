@@ -12,6 +12,7 @@ import torch
 
 from vidgen.diffusion.groups import STRIDE, frames_after
 from vidgen.errors import UsageError
+from vidgen.io.image import read_image
 from vidgen.io.record import Record
 from vidgen.stages import interpolate, sample_clips, sample_keyframes, upsample
 from vidgen.stages.base import Compute, Notify, Silent
@@ -48,6 +49,12 @@ def check_choices(folder: ModelFolder, choices: sample_keyframes.Choices) -> Non
     """UsageError, before anything is computed, for what the model can't make."""
     if folder.released:
         sample_clips.run_of(folder, choices)
+        if choices.image is not None:
+            read_image(choices.image)
+    elif choices.image is not None:
+        raise UsageError(
+            f"--image: `{folder.name}` makes clips of text alone", next="leave --image out"
+        )
     elif choices.num_frames is not None or choices.size is not None:
         made = folder.geometry
         raise UsageError(

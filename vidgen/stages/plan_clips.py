@@ -24,6 +24,8 @@ from vidgen.stages.sample_clips import run_of
 from vidgen.stages.sample_keyframes import Choices
 from vidgen.systems.base import ModelFolder
 
+CLIP_TOKENS = 257  # of a picture
+
 
 def sampling(folder: ModelFolder, compute: Compute, count: int, choices: Choices) -> str:
     """Of sample, for `count` samples."""
@@ -34,8 +36,12 @@ def sampling(folder: ModelFolder, compute: Compute, count: int, choices: Choices
     ]
     branches = 1 if run.sampler["guidance_scale"] == 1 else 2
     told = torch.empty(1, run.text_tokens, run.text_dim, device="meta")
-    z, t = torch.empty(1, *run.shape, device="meta"), torch.empty(1, device="meta")
-    one = flops_of(networks[0], z, t, text=told, image=None)
+    config = networks[0].config
+    z = torch.empty(1, config.in_channels, *run.shape[1:], device="meta")
+    t, seen = torch.empty(1, device="meta"), None
+    if getattr(config, "image_dim", None) is not None:
+        seen = torch.empty(1, CLIP_TOKENS, config.image_dim, device="meta")
+    one = flops_of(networks[0], z, t, text=told, image=seen)
     calls = run.steps * EVALUATIONS.get(run.sampler["solver"], 1) * branches
     together = min(compute.batch_size, max(count, 1)) * branches
     live = together * run.live * compute.torch_dtype().itemsize

@@ -15,7 +15,8 @@ from torch import nn
 
 from vidgen.diffusion.noise import Noise
 from vidgen.errors import InputError
-from vidgen.io import log
+from vidgen.io import log, weights
+from vidgen.io.image import read_image
 from vidgen.io.record import Record
 from vidgen.nn import attention
 from vidgen.stages.base import (
@@ -48,6 +49,7 @@ def run_of(folder: ModelFolder, choices: Choices) -> Run:
     """How these samples are made, before any weights are read. UsageError for what can't be."""
     width, height = choices.size or (None, None)
     asked = Asked(
+        picture=choices.image is not None,
         num_frames=choices.num_frames,
         height=height,
         width=width,
@@ -77,9 +79,27 @@ def sample_clips(
     for component in run.components:
         folder.weight_files(component)
     space = _space(folder, notify)
+    picture = _picture(run, choices, folder, compute, notify)
     loading = Loading(lambda: _load(run, compute), now=compute.preload)
     for batch in batched(_jobs(records, folder, run, choices, notify), compute.batch_size):
-        yield from _sample(batch, loading, folder, run, space, choices, compute, notify)
+        yield from _sample(batch, loading, folder, run, picture, space, choices, compute, notify)
+
+
+def _picture(
+    run: Run, choices: Choices, folder: ModelFolder, compute: Compute, notify: Notify
+) -> Loading | None:
+    """The picture that clips begin with: read now, encoded when it is first asked for."""
+    if run.pictured is None or choices.image is None:
+        return None
+    folder.weight_files("vae")
+    image, encode = read_image(choices.image), run.pictured
+    height, width = image.shape[:2]
+    if abs(width * run.made.height / (height * run.made.width) - 1) > 0.02:
+        notify.warn(
+            f"{choices.image}: {width}x{height} pixels are stretched to"
+            f" {run.made.width}x{run.made.height}"
+        )
+    return Loading(lambda: encode(image, compute.torch_device(), compute.torch_dtype()))
 
 
 def _load(run: Run, compute: Compute) -> list[nn.Module]:
@@ -129,6 +149,11 @@ def _jobs(
             yield _Job(record, seed, sample_id(record.id, seed, len(seeds)))
 
 
+def _digest(image: str | None) -> list[str]:
+    """What names the picture in the log."""
+    return [] if image is None else ["sha256:" + weights.sha256(image)]
+
+
 def _text(record: Record, prefix: str, run: Run) -> torch.Tensor:
     """`1 n d` as the network takes it."""
     return run.text(
@@ -142,6 +167,7 @@ def _sample(
     loading: Loading,
     folder: ModelFolder,
     run: Run,
+    picture: Loading | None,
     space: str,
     choices: Choices,
     compute: Compute,
@@ -155,6 +181,9 @@ def _sample(
     )
     noise = Noise([(job.seed, job.record.id) for job in jobs], stage=STAGE)
     z = noise.initial(run.shape).to(device)
+    if picture is not None:
+        given = picture.get()(noise)
+        cond, uncond = cond | given, uncond | given
     denoise = run.denoiser(networks, uncond)
     with attention.kernel(compute.attention) as used:
         for step in run.solve(denoise, z, run.levels, cond, noise):
@@ -184,7 +213,7 @@ def _sample(
                 seed=job.seed,
                 attention="+".join(sorted(used)) or compute.attention,
                 compiled=True if compute.compile else None,
-                inputs=[job.record.digest],
+                inputs=[job.record.digest, *_digest(choices.image)],
                 **compute.described(),
             ),
         )

@@ -47,6 +47,7 @@ class Choices:
     shift: float | None = None
     num_frames: int | None = None  # these two of models that make clips of any size
     size: tuple[int, int] | None = None  # width, height
+    image: str | None = None  # a file: the picture that clips begin with
 
     def seeds_of(self, own: int | None) -> tuple[int, ...]:
         """The seeds of a prompt whose own seed is this."""
@@ -59,6 +60,7 @@ class Choices:
         """These choices as canonical flags, for the log."""
         flags = {
             "--guidance-scale": self.guidance_scale,
+            "--image": None if self.image is None else "FILE",
             "--num-frames": self.num_frames,
             "--shift": self.shift,
             "--size": self.size and "{}x{}".format(*self.size),

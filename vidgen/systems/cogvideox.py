@@ -35,12 +35,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vidgen.diffusion.cond import Cond
 from vidgen.diffusion.guidance import cfg, dynamic_cfg
 from vidgen.diffusion.level import Levels
+from vidgen.diffusion.noise import Noise
 from vidgen.diffusion.prediction import PREDICTIONS, Denoiser, Network, Prediction, denoiser
 from vidgen.diffusion.schedules import ddpm_scaled_linear
 from vidgen.diffusion.solvers import SOLVERS, Solver
@@ -60,14 +62,18 @@ from vidgen.systems.base import SCHEDULER, Geometry, ModelFolder, Sampler
 from vidgen.systems.load import filled_released
 from vidgen.systems.released import (
     Asked,
+    Pictured,
     Run,
+    fitted,
     load_encoder,
+    require_picture,
     require_sides,
     solver_named,
     tokenizer,
 )
 
 STEPS = 50
+PICTURE = "sample picture"  # the stage of the noise by which a picture's latents are drawn
 GUIDANCE_SCALE = 6.0
 
 
@@ -348,14 +354,10 @@ def load_text_tower(folder: ModelFolder) -> TextTower:
 
 
 def run(folder: ModelFolder, asked: Asked) -> Run:
-    """How the folder's model is sampled. UsageError for what can't be made, and for models that
-    want a picture."""
+    """How the folder's model is sampled. UsageError for what can't be made."""
     config, own = load_config(folder), load_scheduler(folder)
-    if config.in_channels != config.out_channels:
-        raise UsageError(
-            f"{folder.path}: an image-to-video model, which makes nothing of text alone",
-            next="a text-to-video model, such as CogVideoX-5b",
-        )
+    wanted = config.in_channels != config.out_channels
+    require_picture(folder, given=asked.picture, wanted=wanted)
     if asked.shift is not None:
         raise UsageError(
             f"--shift {asked.shift:g}: the schedule of `{folder.name}` has no shift",
@@ -401,7 +403,23 @@ def run(folder: ModelFolder, asked: Asked) -> Run:
         text=partial(_required_text, tokens=config.text_tokens),
         denoiser=denoise,
         kept=lambda z: without_padding(z, made.num_frames, vae),
+        pictured=partial(_pictured, folder, made, shape) if asked.picture else None,
     )
+
+
+def _pictured(
+    folder: ModelFolder, made: Geometry, shape: tuple[int, int, int, int], image: np.ndarray,
+    device: torch.device, dtype: torch.dtype,
+) -> Pictured:  # fmt: skip
+    """What a first picture becomes: drawn from what its latents could be, with noise of its own."""
+    vae, first = load_autoencoder(folder).to(device, dtype), fitted(image, made).to(device, dtype)
+    c, t, h, w = shape
+
+    def conditions(noise: Noise) -> dict[str, Tensor]:
+        eps = Noise(noise.samples, stage=PICTURE).initial((c, 1, h, w)).to(first)
+        return {"image": image_condition(vae, first.expand(len(noise), -1, -1, -1), t, eps)}
+
+    return conditions
 
 
 def _required_text(embeds: Tensor, mask: Tensor, tokens: int) -> Tensor:

@@ -22,16 +22,20 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vidgen.diffusion.cond import Cond
 from vidgen.diffusion.level import Levels
+from vidgen.diffusion.noise import Noise
 from vidgen.diffusion.prediction import Denoiser
 from vidgen.diffusion.solvers import SOLVERS, Solver
 from vidgen.errors import InputError, UsageError, is_out_of_memory
+from vidgen.nn.pixels import from_uint8
 from vidgen.nn.text import Tokenizer
 from vidgen.systems.base import Geometry, ModelFolder
 from vidgen.systems.load import first_line
@@ -46,6 +50,7 @@ ENCODERS = ("T5EncoderModel", "UMT5EncoderModel")
 class Asked:
     """What the user may set; None means the folder's own."""
 
+    picture: bool = False  # whether the clip is to begin with one
     num_frames: int | None = None
     height: int | None = None
     width: int | None = None
@@ -62,6 +67,10 @@ class Asked:
             own.width if self.width is None else self.width,
             own.fps,
         )
+
+
+# What a picture that a clip begins with becomes, for the samples of a batch: more conditions.
+Pictured: TypeAlias = Callable[[Noise], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -81,6 +90,7 @@ class Run:
     text: Callable[[Tensor, Tensor], Tensor]  # embeds `1 l d` and mask `1 l` → `1 n d`
     denoiser: Callable[[Sequence[nn.Module], Cond], Denoiser]  # guided away from the condition
     kept: Callable[[Tensor], Tensor] = lambda z: z  # of what was sampled, `b c t h w`
+    pictured: Callable[[np.ndarray, torch.device, torch.dtype], Pictured] | None = None
 
     @property
     def steps(self) -> int:
@@ -104,6 +114,51 @@ def require_sides(made: Geometry, step: tuple[int, int]) -> None:
         f"{made.width}x{made.height} pixels, and sides must divide by {step[1]}x{step[0]}",
         next=f"--size {below[1]}x{below[0]} or {above[1]}x{above[0]}",
     )
+
+
+# --- pictures -------------------------------------------------------------------------------------
+
+
+def require_picture(folder: ModelFolder, *, given: bool, wanted: bool | None) -> None:
+    """UsageError for a picture that the model has no use for, or one that it wants and hasn't.
+    `wanted`: None where it does without as well."""
+    if given and wanted is False:
+        raise UsageError(
+            f"--image: `{folder.name}` makes clips of text alone", next="leave --image out"
+        )
+    if wanted and not given:
+        raise UsageError(
+            f"`{folder.name}` is an image-to-video model, which makes nothing of text alone",
+            next="--image FILE, which the clip begins with",
+        )
+
+
+def fitted(image: np.ndarray, made: Geometry) -> Tensor:
+    """A picture `H W 3` uint8, resized (Lanczos) to what is made: `1 3 h w` in −1…1."""
+    from PIL import Image
+
+    size = made.width, made.height
+    resized = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
+    return from_uint8(torch.from_numpy(np.array(resized))).permute(2, 0, 1)[None]
+
+
+@torch.no_grad()
+def clip_tokens(folder: ModelFolder, image: np.ndarray) -> Tensor:
+    """What CLIP's last layer but one makes of the picture: `1 m c`, float32."""
+    import transformers
+
+    path = folder.component("image_encoder")
+    folder.weight_files("image_encoder")
+    processor = getattr(transformers, "CLIPImageProcessorPil", None)
+    processor = processor or transformers.CLIPImageProcessor
+    try:
+        pixels = processor.from_pretrained(folder.path / "image_processor")(
+            images=image, return_tensors="pt"
+        )
+        encoder = _pretrained("CLIPVisionModel", path)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"{path}: can't be loaded: {first_line(error)}") from None
+    return encoder(**pixels, output_hidden_states=True).hidden_states[-2]
 
 
 # --- text -----------------------------------------------------------------------------------------
@@ -138,9 +193,6 @@ def tokenizer(folder: ModelFolder, max_length: int, **how: Any) -> Tokenizer:
 def load_encoder(folder: ModelFolder) -> PreTrainedModel:
     """The text encoder, by transformers, on the CPU in float32; nothing is ever downloaded.
     InputError for one of another class, or that transformers can't load whole."""
-    import transformers
-    from transformers.utils import logging
-
     path, config = folder.component("text_encoder"), folder.config("text_encoder")
     folder.weight_files("text_encoder")  # which says what is missing
     kind = (config.get("architectures") or [None])[0]
@@ -149,11 +201,20 @@ def load_encoder(folder: ModelFolder) -> PreTrainedModel:
             f"{path}/config.json: a text encoder of class {kind}",
             next=f"known are: {', '.join(ENCODERS)}",
         )
+    return _pretrained(kind, path)
+
+
+def _pretrained(kind: str, path: Path) -> PreTrainedModel:
+    """A network of transformers, on the CPU in float32. InputError where it can't be loaded
+    whole."""
+    import transformers
+    from transformers.utils import logging
+
     level = logging.get_verbosity()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        encoder, info = getattr(transformers, kind).from_pretrained(
+        network, info = getattr(transformers, kind).from_pretrained(
             path, local_files_only=True, dtype=torch.float32, output_loading_info=True
         )
     except Exception as error:  # safetensors raises its own
@@ -164,7 +225,7 @@ def load_encoder(folder: ModelFolder) -> PreTrainedModel:
         logging.set_verbosity(level)
     if missing := sorted(info["missing_keys"]):
         raise InputError(f"{path}: the weights lack `{missing[0]}` of the network")
-    return encoder.eval().requires_grad_(False)
+    return network.eval().requires_grad_(False)
 
 
 _QUOTES = {ord(c): "'" for c in "\u02bc\u2018\u2019\u201a\u201b"} | {

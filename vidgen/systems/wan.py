@@ -34,6 +34,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -60,8 +61,12 @@ from vidgen.systems.base import SCHEDULER, Geometry, ModelFolder, Sampler
 from vidgen.systems.load import built, filled_released
 from vidgen.systems.released import (
     Asked,
+    Pictured,
     Run,
+    clip_tokens,
+    fitted,
     load_encoder,
+    require_picture,
     require_sides,
     solver_named,
     tokenizer,
@@ -258,7 +263,7 @@ def given_frames(
     clip[:, :, 0] = first
     if last is not None:
         clip[:, :, -1] = last
-    latents = vae.encode(clip)
+    latents = vae.encode(clip, chunk=1)
     known = latents.new_zeros(len(latents), vae.config.time_stride, *latents.shape[2:])
     known[:, :, 0] = 1
     if last is not None:
@@ -374,14 +379,11 @@ def load_text_tower(folder: ModelFolder) -> TextTower:
 
 
 def run(folder: ModelFolder, asked: Asked) -> Run:
-    """How the folder's model is sampled. UsageError for what can't be made, and for models that
-    want a picture."""
+    """How the folder's model is sampled. UsageError for what can't be made."""
     config, settings, preset = load_config(folder), load_settings(folder), _preset(folder)
-    if config.in_channels != config.out_channels:
-        raise UsageError(
-            f"{folder.path}: an image-to-video model, which makes nothing of text alone",
-            next="a text-to-video model, such as Wan2.1-T2V",
-        )
+    wanted = True if config.in_channels != config.out_channels else None
+    wanted = wanted if wanted or settings.still_first else False
+    require_picture(folder, given=asked.picture, wanted=wanted)
     vae = _vae_sizes(folder, config)
     made = asked.made(folder.geometry)
     own = (5.0,) if preset is None else preset.guidance
@@ -415,7 +417,24 @@ def run(folder: ModelFolder, asked: Asked) -> Run:
         live=math.prod(shape[1:]) // math.prod(config.patch) * (config.mlp_dim + 6 * config.dim),
         text=padded,
         denoiser=denoise,
+        pictured=partial(_pictured, folder, made, config, settings) if asked.picture else None,
     )
+
+
+@torch.no_grad()
+def _pictured(
+    folder: ModelFolder, made: Geometry, config: WanConfig, settings: Settings, image: np.ndarray,
+    device: torch.device, dtype: torch.dtype,
+) -> Pictured:  # fmt: skip
+    """What a first picture becomes; the autoencoder works in float32, whatever the dtype."""
+    vae, first = load_autoencoder(folder).to(device), fitted(image, made).to(device)
+    if settings.still_first:
+        cond = {"first": vae.encode(first[:, :, None])}
+    else:
+        cond = {"given": given_frames(vae, first, made.num_frames)}
+    if config.image_dim is not None:
+        cond["image"] = clip_tokens(folder, image).to(device)
+    return lambda noise: {name: x.expand(len(noise), *x.shape[1:]) for name, x in cond.items()}
 
 
 def _vae_sizes(folder: ModelFolder, config: WanConfig) -> CausalVAEConfig:
