@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from clips import DATA, clip, save
 from inprocess import Stream
 
+from vidgen.cli import eval_clips
 from vidgen.cli.eval_clips import Kept, Sampling, clips, expand
 from vidgen.cli.media import write_clip
 from vidgen.errors import InputError, UsageError
@@ -211,6 +213,47 @@ def test_one_clip_at_a_time(heard) -> None:
     Path("b.vgs").unlink()
     with pytest.raises(UsageError, match="no such file"):
         next(found)
+
+
+@pytest.mark.parametrize("skip_bad", [False, True])
+def test_clips_that_are_read_side_by_side_are_the_same(skip_bad, heard) -> None:
+    """In their order, with what is wrong with one said when it is its turn."""
+    Path("in").mkdir()
+    for i in range(9):
+        write_clip(counting(8 if i % 3 else 20, f"v{i}", side=8 + i % 2), f"in/v{i}.mp4")
+    Path("in/v4.mp4").write_bytes(Path("in/v4.mp4").read_bytes()[:600])
+    save("in/v5a.vgs", counting(8, "v1"), counting(2, "w2"), counting(8, "w3"))
+    Path("in/v5a.vgs").write_bytes(Path("in/v5a.vgs").read_bytes()[:-40])
+
+    def read(readers: int):
+        kept, bad, found = Kept(Heard()), [], []
+        try:
+            for clip in clips(
+                ["in"], Sampling(8), kept, skip_bad=skip_bad, bad=bad, readers=readers
+            ):
+                found.append((clip.id, clip.rate, numbers(clip)))
+        except InputError as error:
+            found.append(str(error))
+        return found, bad, kept.warnings
+
+    alone = read(1)
+    assert len(alone[0]) == (9 if skip_bad else 5)
+    assert read(2) == read(5) == alone
+
+
+def test_clips_that_nobody_asks_for_are_not_read(heard, monkeypatch) -> None:
+    read = []
+    of_video = eval_clips.of_video
+    monkeypatch.setattr(eval_clips, "of_video", lambda p, s: (read.append(p), of_video(p, s))[1])
+    Path("in").mkdir()
+    for i in range(9):
+        write_clip(counting(4, f"v{i}"), f"in/v{i}.mp4")
+    before = threading.active_count()
+    found = clips(["in"], None, heard, readers=2)
+    assert [next(found).id, next(found).id] == ["v0", "v1"]
+    found.close()
+    assert len(read) <= 2 + 2
+    assert threading.active_count() == before
 
 
 def test_nothing_there(heard) -> None:

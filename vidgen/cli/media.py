@@ -103,20 +103,11 @@ def decode_all(path: str | Path) -> tuple[int, float]:
 
     Raises InputError, which says how many frames come before it, at damage.
     """
-    from vidgen.io.video import iter_frames
-    from vidgen.io.video_file import VideoFile
+    from vidgen.io.video import open_video
 
-    count, end = 0, 0.0
-    if Path(path).is_dir():
-        for frame in iter_frames(path):
-            count, end = count + 1, frame.time + frame.duration
-        return count, end
-    import av
-
-    with av.open(str(path), metadata_errors="replace") as container:
-        for moment in VideoFile(Path(path), container).moments():  # none of them made RGB
-            count, end = count + 1, moment.time + moment.duration
-    return count, end
+    with open_video(path) as video:
+        video.to_end()
+    return video.num_frames, video.end_s
 
 
 # --- writing --------------------------------------------------------------------------------------

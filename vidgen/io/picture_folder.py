@@ -29,6 +29,7 @@ class PictureFolder:
     """A folder of pictures as a video `Source`, at its own rate, else at `fps`, else at 25."""
 
     tick_s = 0.0
+    decodes = False
 
     def __init__(self, path: Path, fps: float | None = None) -> None:
         self.path = path

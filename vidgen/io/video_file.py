@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Generator, Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -47,7 +47,9 @@ class _Damage(Exception):
 
 
 class VideoFile:
-    """An open container and its best video stream."""
+    """An open container and its best video stream, which is decoded once."""
+
+    decodes = True
 
     def __init__(self, path: Path, container: InputContainer) -> None:
         from av.video.reformatter import VideoReformatter
@@ -61,12 +63,20 @@ class VideoFile:
         self.tick_s = float(stream.time_base or 0)
         self.rate = self._average_rate()
         self._reformatter = VideoReformatter()
+        self._decoding = self._frames()
+        self._pictures: Iterator[VideoFrame] = self._decoding
+
+    def close(self) -> None:
+        """Let go of the pictures: what decodes them refers back to this."""
+        self._decoding.close()
+        self._pictures = iter(())
 
     def info(self) -> VideoInfo:
         """Decodes the first frame, because only that tells rotation and (webm) colors."""
-        first = next(self._frames(), None)
+        first = next(self._pictures, None)
         if first is None:
             raise InputError(f"{self.path}: has no frames")
+        self._pictures = chain([first], self._pictures)
         with self._named():
             turn = video_color.orientation(first)
             matrix, stated = video_color.matrix_of(first)
@@ -109,7 +119,7 @@ class VideoFile:
 
     def moments(self) -> Iterator[Moment]:
         """Frames with their times from the first one; each lasts until the next begins."""
-        frames, damage = self._frames(), None
+        frames, damage = self._pictures, None
         start, held, index = 0.0, None, 0
         while True:
             try:
@@ -132,7 +142,7 @@ class VideoFile:
         if damage is not None:
             raise damage
 
-    def _frames(self) -> Iterator[VideoFrame]:
+    def _frames(self) -> Generator[VideoFrame]:
         """All frames in the order shown; at damage, those before it and then `InputError`."""
         shown = 0
         try:

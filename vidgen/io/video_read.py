@@ -12,10 +12,13 @@ before the damage; those can be had with `num_frames`.
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from einops import rearrange
@@ -54,11 +57,80 @@ def iter_frames(
             folder that states no rate, this is its rate.
         exact: False makes `num_frames` the most that is wanted: a shorter video is no error.
     """
-    if start < 0 or (num_frames is not None and num_frames < 1):
-        raise UsageError(f"frames {start} + {num_frames}: start is 0 or more, the number 1 or more")
-    if fps is not None and not 0 < fps <= 1000:
-        raise UsageError(f"{fps:g} frames a second: the rate is above 0 and at most 1000")
+    _check_asked(start, num_frames, fps)
     return _iterate(path, start, num_frames, fps, exact)
+
+
+class OpenVideo:
+    """A video that is open: what it says of itself, and all of its frames, decoded once.
+
+    num_frames, end_s  what was decoded so far: frames, and when the last one ends (seconds from
+                       the first). After `stretch` and `to_end` that is the whole video, whatever
+                       its header says.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._rgb = _Rgb(source)
+        self._decoded = self._decode()
+        self.num_frames, self.end_s = 0, 0.0
+
+    @cached_property
+    def metadata(self) -> dict[str, str]:
+        """As `read_video_metadata` gives it."""
+        return self._source.metadata()
+
+    @cached_property
+    def info(self) -> VideoInfo:
+        """As `probe` gives it; to be asked for before the frames."""
+        return self._source.info()
+
+    def stretch(
+        self,
+        start: int = 0,
+        num_frames: int | None = None,
+        *,
+        fps: float | None = None,
+        every: int = 1,
+    ) -> tuple[list[TimedFrame], int]:
+        """The frames that `iter_frames` gives (with exact=False), of them each `every`th, and how
+        many there were without `every`. Only those that are given are made RGB.
+
+        All of the video is decoded: damage anywhere in it is an `InputError`, and said before
+        anything else that may be wrong with the frames asked for, which may come from it.
+        """
+        _check_asked(start, num_frames, fps)
+        moments = _stretch(self._decoded, self._source, start, num_frames, fps)
+        frames, length = [], 0
+        try:
+            for length, moment in enumerate(moments, 1):
+                if (length - 1) % every == 0:
+                    frames.append(TimedFrame(moment.time, moment.duration, self._rgb(moment)))
+        except InputError:
+            self.to_end()
+            raise
+        self.to_end()
+        return frames, length
+
+    def to_end(self) -> None:
+        """Decode what hasn't been yet. `InputError` at damage."""
+        deque(self._decoded, maxlen=0)
+
+    def _decode(self) -> Iterator[Moment]:
+        for moment in self._source.moments():
+            if not self._source.decodes:
+                self._rgb(moment)
+            self.num_frames += 1
+            self.end_s = moment.time + moment.duration
+            yield moment
+
+
+@contextlib.contextmanager
+def open_video(path: str | Path, fps: float | None = None) -> Iterator[OpenVideo]:
+    """Open a video file or a folder of pictures once for all that is to be known of it. `fps` is
+    the rate of a folder that states none."""
+    with _open(path, fps) as source:
+        yield OpenVideo(source)
 
 
 def read_video(
@@ -112,27 +184,55 @@ def _iterate(
     path: str | Path, start: int, num_frames: int | None, fps: float | None, exact: bool
 ) -> Iterator[TimedFrame]:
     with _open(path, fps) as source:
-        moments = source.moments()
-        if fps is not None:
-            moments = _at_rate(moments, fps, source.tick_s)
-        stop = None if num_frames is None else start + num_frames
-        count, picture = 0, None
-        rgb: np.ndarray | None = None
-        for moment in islice(moments, start, stop):
-            if rgb is None or moment.picture is not picture:
-                picture, previous, rgb = moment.picture, rgb, source.to_rgb(moment.picture)
-                if previous is not None and previous.shape != rgb.shape:
-                    raise InputError(
-                        f"{path}: the picture changes size at {moment.time:.3f} s, "
-                        f"from {_size(previous)} to {_size(rgb)}",
-                        next=f"ffmpeg -i {path} -vf scale={_size(previous)} OUT.mp4",
-                    )
-            yield TimedFrame(moment.time, moment.duration, rgb)
+        rgb, count = _Rgb(source), 0
+        for moment in _stretch(source.moments(), source, start, num_frames, fps):
+            yield TimedFrame(moment.time, moment.duration, rgb(moment))
             count += 1
     if exact and num_frames is not None and count < num_frames:
         raise InputError(
             f"{path}: has only {count} of the {num_frames} frames asked for from frame {start} on"
         )
+
+
+def _check_asked(start: int, num_frames: int | None, fps: float | None) -> None:
+    if start < 0 or (num_frames is not None and num_frames < 1):
+        raise UsageError(f"frames {start} + {num_frames}: start is 0 or more, the number 1 or more")
+    if fps is not None and not 0 < fps <= 1000:
+        raise UsageError(f"{fps:g} frames a second: the rate is above 0 and at most 1000")
+
+
+class _Rgb:
+    """Moments' pictures as [H, W, 3] uint8, one that comes again right away being the same array.
+    `InputError` where the size changes."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._picture: Any = None
+        self._made: np.ndarray | None = None
+
+    def __call__(self, moment: Moment) -> np.ndarray:
+        previous = self._made
+        if previous is not None and moment.picture is self._picture:
+            return previous
+        made = self._source.to_rgb(moment.picture)
+        if previous is not None and previous.shape != made.shape:
+            path = self._source.path
+            raise InputError(
+                f"{path}: the picture changes size at {moment.time:.3f} s, "
+                f"from {_size(previous)} to {_size(made)}",
+                next=f"ffmpeg -i {path} -vf scale={_size(previous)} OUT.mp4",
+            )
+        self._picture, self._made = moment.picture, made
+        return made
+
+
+def _stretch(
+    moments: Iterator[Moment], source: Source, start: int, num_frames: int | None, fps: float | None
+) -> Iterator[Moment]:
+    """Those asked for, at their own rate or at `fps`."""
+    if fps is not None:
+        moments = _at_rate(moments, fps, source.tick_s)
+    return islice(moments, start, None if num_frames is None else start + num_frames)
 
 
 def _at_rate(moments: Iterator[Moment], fps: float, tick_s: float) -> Iterator[Moment]:
@@ -170,5 +270,5 @@ def _open(path: str | Path, fps: float | None = None) -> Iterator[Source]:
             f"{path}: can't be read as a video ({error.strerror})",
             why="it isn't one, or it was cut before its index was written",
         ) from error
-    with container:
-        yield VideoFile(path, container)
+    with container, contextlib.closing(VideoFile(path, container)) as file:
+        yield file
