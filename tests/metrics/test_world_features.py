@@ -7,11 +7,13 @@ import hashlib
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vidgen.errors import InputError
 from vidgen.metrics import world_features
 from vidgen.metrics.frechet import frechet_distance
+from vidgen.metrics.judge import normalized
 from vidgen.metrics.world_features import FRAMES, SHIPPED, prepared
 from vidgen.train.task import generator
 from vidgen.train.tasks.distort import KINDS, distort
@@ -88,6 +90,29 @@ def test_frames_are_taken_evenly_from_first_to_last() -> None:
     assert torch.equal(prepared(clips(0, 4)), clips(0, 4))
     square = torch.randint(256, (2, 20, 64, 64, 3), dtype=torch.uint8)
     assert prepared(square).shape == (2, FRAMES, 40, 64, 3)
+
+
+@pytest.mark.parametrize("size", [(80, 128), (64, 64), (37, 91), (40, 64), (20, 30)])
+def test_preparing_is_resizing_each_picture(size) -> None:
+    found = torch.randint(256, (2, 19, *size, 3), dtype=torch.uint8, generator=generator(0, "p"))
+    places = torch.linspace(0, 18, FRAMES).round().long().tolist()
+    for clip, made in zip(found, prepared(found), strict=True):
+        for place, picture in zip(places, made, strict=True):
+            planes = clip[place].permute(2, 0, 1)[None].float()
+            whole = F.interpolate(planes, (40, 64), mode="bilinear", antialias=True)
+            assert torch.equal(picture, whole[0].round().clamp(0, 255).byte().permute(1, 2, 0))
+
+
+def test_the_network_reads_frames_and_twice_what_changed() -> None:
+    """What goes into its first convolution: of each 2 x 2 pixels all colors, then all changes."""
+    network, seen = extractor().network, []
+    hook = network.convolutions[1].register_forward_pre_hook(lambda _, x: seen.append(x[0]))
+    frames = normalized(clips(0, 2))
+    network(frames)
+    hook.remove()
+    before = torch.cat((frames[:, :1], frames[:, :-1]), dim=1)
+    x = torch.cat((frames, 2 * (frames - before)), dim=2)
+    assert torch.equal(seen[0], F.pixel_unshuffle(x.flatten(0, 1), 2))
 
 
 @pytest.mark.parametrize(

@@ -92,9 +92,11 @@ class FeatureNetwork(nn.Module):
         self.out = nn.Linear(2 * config.dim, config.features)
 
     def forward(self, frames: Tensor) -> Tensor:
-        change = frames - torch.cat((frames[:, :1], frames[:, :-1]), dim=1)
-        x = torch.cat((frames, 2 * change), dim=2).flatten(0, 1)
-        x = self.convolutions(x.contiguous(memory_format=torch.channels_last))
+        unshuffle, rest = self.convolutions[0], self.convolutions[1:]
+        x = unshuffle(frames.flatten(0, 1)).unflatten(0, (-1, FRAMES))  # first: less to move
+        change = x - torch.cat((x[:, :1], x[:, :-1]), dim=1)
+        x = torch.cat((x, 2 * change), dim=2).flatten(0, 1)
+        x = rest(x.contiguous(memory_format=torch.channels_last))
         spread = (x.float().var(dim=(2, 3), correction=0) + 1e-4).sqrt()
         cells = x.mean(dim=(2, 3)), x.amax(dim=(2, 3)), spread.to(x.dtype)
         parts = (self.layout(x).flatten(1), *cells)
@@ -118,13 +120,16 @@ def prepared(clips: Tensor) -> Tensor:
             f"{clips.shape[1]} frames, and the features `world` need {FRAMES}",
             why="a frame shown twice would look like a video that stutters",
         )
-    x = clips[:, torch.linspace(0, clips.shape[1] - 1, FRAMES).round().long()]
+    x = clips
+    if clips.shape[1] > FRAMES:
+        x = clips[:, torch.linspace(0, clips.shape[1] - 1, FRAMES).round().long()]
     if x.shape[2:4] == (HEIGHT, WIDTH):
         return x
-    planes = rearrange(x.float(), "b t h w c -> (b t) c h w")
+    # Planes of their own: resizing interleaved ones takes twice as long.
+    planes = rearrange(x, "b t h w c -> (b t c) 1 h w").float()
     planes = F.interpolate(planes, (HEIGHT, WIDTH), mode="bilinear", antialias=True)
     planes = planes.round().clamp(0, 255).to(torch.uint8)
-    return rearrange(planes, "(b t) c h w -> b t h w c", t=FRAMES)
+    return rearrange(planes, "(b t c) 1 h w -> b t h w c", t=FRAMES, c=3)
 
 
 class WorldFeatures:
@@ -136,6 +141,7 @@ class WorldFeatures:
     def __init__(self, network: FeatureNetwork, digest: str, device: torch.device) -> None:
         self.network, self.sha256, self.device = network, digest, device
         self.dim = network.config.features
+        self.by_threads = device.type == "cpu"  # a batch each: pays, with a network this small
         self.settings: dict[str, Any] = {
             "extractor": self.name,
             "layer": "before the heads of training",
