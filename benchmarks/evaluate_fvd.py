@@ -14,6 +14,7 @@ import torch
 
 from benchmarks.common import Row, interleaved
 from vidgen.cli.eval_clips import Sampling, clips
+from vidgen.cli.evaluate_fvd_features import READERS
 from vidgen.cli.evaluate_fvd_scores import measure
 from vidgen.cli.media import write_clip
 from vidgen.io.record import Record
@@ -52,7 +53,8 @@ def extracting() -> list[Row]:
         paths = [made(Path(scratch), seed) for seed in range(CLIPS)]
 
         def ours() -> torch.Tensor:
-            read = clips([scratch], Sampling(TAKEN), Nobody())
+            readers = min(torch.get_num_threads(), READERS)
+            read = clips([scratch], Sampling(TAKEN), Nobody(), readers=readers)
             pixels = ((clip.id, clip.frames) for clip in read)
             return extract(pixels, extractor, sampling={}, name="clips", batch_size=8).features
 

@@ -89,6 +89,52 @@ def test_an_error_in_the_network_ends_the_thread_and_the_reader() -> None:
     assert closed
 
 
+class Sum(Mean):
+    """Large enough that threads within it could be used; `by_threads` keeps them out."""
+
+    by_threads = True
+
+    def __init__(self, threads: int) -> None:
+        super().__init__()
+        self.meet = threading.Barrier(threads, timeout=20)  # so many batches are there at once
+        self.threads: set[int] = set()
+
+    def __call__(self, clips: torch.Tensor) -> torch.Tensor:
+        self.threads.add(torch.get_num_threads())
+        self.meet.wait()
+        return super().__call__(clips)
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_batches_are_computed_side_by_side_and_come_in_order(two_threads) -> None:
+    extractor = Sum(2)
+    found = run(some(12), 2, extractor)
+    alone = run(some(12), 2)
+    assert torch.equal(found.features, alone.features)
+    assert found.ids == alone.ids
+    assert extractor.threads == {1}
+    assert torch.get_num_threads() == 2
+
+
+def test_an_error_in_a_network_of_many_threads_ends_them(two_threads) -> None:
+    def fails(clips: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("out of order")
+
+    fails.settings, fails.by_threads = {}, True  # type: ignore[attr-defined]
+    before = threading.active_count()
+    with pytest.raises(RuntimeError, match="out of order"):
+        run(some(40), 2, fails)
+    assert threading.active_count() == before
+    assert torch.get_num_threads() == 2
+
+
 def test_no_more_is_read_than_is_needed_soon() -> None:
     read = []
 

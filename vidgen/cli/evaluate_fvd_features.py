@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vidgen.metrics.extractors import Extractor
     from vidgen.metrics.feature_file import FeatureSet
 
+READERS = 8  # clips read at a time, at most: more only wait for each other
 SHOWN = 6  # clips of a side on the page that --html writes
 
 
@@ -92,10 +93,15 @@ class Extraction:
         return FeatureSet(none, (), (), self.extractor.settings, self.sampling.settings(), name)
 
     def of(self, side: Side, console: Console, warns: Warns) -> FeatureSet:
+        import torch
+
         from vidgen.metrics.extraction import extract
 
         sampling = replace(self.sampling, least=self.extractor.min_frames)
-        read = clips(side.clips, sampling, warns, skip_bad=self.skip_bad, bad=side.bad)
+        read = clips(
+            side.clips, sampling, warns, skip_bad=self.skip_bad, bad=side.bad,
+            readers=min(torch.get_num_threads(), READERS),
+        )  # fmt: skip
         found = extract(
             self._pixels(read, side),
             self.extractor,

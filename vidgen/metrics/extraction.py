@@ -1,10 +1,16 @@
-"""Clips → features: clips are read in a thread of their own while the network computes."""
+"""Clips → features: clips are read in a thread of their own while the network computes.
+
+Where the network is so small that threads within it cost more than they save, several batches are
+computed at a time instead, each by one thread.
+"""
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from typing import Any, Protocol, TypeVar
 
@@ -39,8 +45,9 @@ def extract(
 ) -> FeatureSet:
     """Features of all clips: (id, uint8 `t h w 3`) each.
 
-    Of the clips themselves at most AHEAD + 2 batches are in memory. Their features are kept:
-    10,000 of 400 numbers are 16 MB, and nothing but a Fréchet distance could do with moments.
+    Of the clips themselves at most AHEAD + 2 batches are in memory, and one more for each thread
+    that computes. Their features are kept: 10,000 of 400 numbers are 16 MB, and nothing but a
+    Fréchet distance could do with moments.
 
     name      of the set, for messages
     on_batch  told how many clips are done
@@ -50,17 +57,44 @@ def extract(
     # One buffer that grows: small tensors that stay between large ones that go would keep the
     # allocator from using the large ones' places again, and memory would grow with the clips.
     features = bytearray()
-    with closing(ahead(batches(clips, batch_size), AHEAD)) as read:
-        for names, hashes, pixels in read:
-            features += extractor(pixels).detach().float().cpu().numpy().tobytes()
+    read = ahead(batches(clips, batch_size), AHEAD)
+    with closing(read), closing(_computed(read, extractor)) as computed:
+        for names, hashes, rows in computed:
+            features += rows.numpy().tobytes()
             ids += names
             digests += hashes
             on_batch(len(ids))
-    rows = torch.frombuffer(features, dtype=torch.float32).reshape(len(ids), -1)
-    return FeatureSet(rows, tuple(ids), tuple(digests), extractor.settings, sampling, name)
+    found = torch.frombuffer(features, dtype=torch.float32).reshape(len(ids), -1)
+    return FeatureSet(found, tuple(ids), tuple(digests), extractor.settings, sampling, name)
 
 
-Batch = tuple[list[str], list[str], Tensor]  # ids, digests, pixels `b t h w 3`
+Batch = tuple[list[str], list[str], Tensor]  # ids, digests, pixels `b t h w 3` or features `b d`
+
+
+def _computed(read: Iterator[Batch], extractor: Extractor) -> Generator[Batch]:
+    """Batches of pixels → batches of features, in their order."""
+
+    def compute(batch: Batch) -> Batch:
+        names, hashes, pixels = batch
+        return names, hashes, extractor(pixels).detach().float().cpu()
+
+    threads = torch.get_num_threads()
+    if threads == 1 or not getattr(extractor, "by_threads", False):
+        yield from map(compute, read)
+        return
+    waiting: deque[Future[Batch]] = deque()
+    # A number of threads belongs to the thread that sets it, and to those that begin after.
+    pool = ThreadPoolExecutor(threads, "extract", torch.set_num_threads, (1,))
+    try:
+        for batch in read:
+            waiting.append(pool.submit(compute, batch))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
 
 
 def batches(clips: Iterable[tuple[str, np.ndarray]], size: int) -> Generator[Batch]:
