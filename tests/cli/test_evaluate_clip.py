@@ -171,6 +171,8 @@ def test_clips_that_cannot_be_scored_are_counted(vidgen, model) -> None:
         (["--model", ".", "--metrics", "frame-consistency", "--prompts", "x"], 2,
          "clipsim is not among --metrics"),
         (["--model", ".", "--min", "is=3"], 2, "there is no score `is` here"),
+        (["--model", ".", "--metrics", "frame-consistency", "--min", "clipsim=0.3"], 2,
+         "`clipsim` is not measured here"),
     ],
 )  # fmt: skip
 def test_mistakes(vidgen, clips, words, code, said) -> None:

@@ -128,7 +128,7 @@ def test_bad_rows(vidgen, line: str, said: str) -> None:
         (("ref.jsonl", str(DATA / "bitmap.mp4")), 3, "says nothing of its events"),
         (("ref.jsonl", str(DATA / "bitmap.mp4")), 3, "count its cuts: vidgen evaluate-events"),
         (("clip.vgs", "ref.jsonl"), 3, "no attr `events`"),
-        (("clip.vgs", "--min", "order=1"), 2, "order"),
+        (("clip.vgs", "--min", "order=1"), 2, "`order` is not measured here"),
         (("-", "-"), 2, "only once"),
     ],
 )

@@ -163,7 +163,7 @@ def test_pairs_by_id_and_failures(vidgen) -> None:
     [
         (("gone.mp4",), 2, "gone.mp4"),
         (("a.vgs", "--ditflow"), 2, "two inputs"),
-        (("a.vgs", "--min", "fidelity=1"), 2, "fidelity"),
+        (("a.vgs", "--min", "fidelity=1"), 2, "`fidelity` is not measured here"),
         (("-", "-"), 2, "only once"),
         (("a.vgs", "t.vgs", "--still", "-1"), 2, "--still"),
         (("t.vgs", "one.vgs"), 3, "one frame"),

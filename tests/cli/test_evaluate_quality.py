@@ -351,8 +351,12 @@ def test_no_ffmpeg(vidgen, monkeypatch) -> None:
         (
             ["r.vgs", "r.vgs", "--min", "lpips=1"],
             2,
-            "--min lpips=1: there is no score `lpips` here",
+            "--min lpips=1: `lpips` is not measured here",
         ),
+        (["r.vgs", "r.vgs", "--max", "lpips=1"], 2, "why:  --metrics does not name it"),
+        (["r.vgs", "--min", "psnr=30"], 2, "why:  it is of two inputs, REF and MADE"),
+        (["r.vgs", "r.vgs", "--min", "is=3"], 2, "why:  it is of MADE alone"),
+        (["r.vgs", "r.vgs", "--min", "psrn=30"], 2, "there is no score `psrn` here"),
     ],
 )
 def test_mistakes(vidgen, words, code, said) -> None:

@@ -17,6 +17,10 @@ INTERVAL = {
     "interval": f"bootstrap of clips, {RESAMPLES} resamples, seed {SEED}, widened for few clips"
 }
 
+# Why a score that there is isn't measured.
+PAIRS_ONLY = "it is of two inputs, REF and MADE"
+UNNAMED = "--metrics does not name it"
+
 SkipBad = Annotated[
     bool,
     option("--skip-bad", settable=False,

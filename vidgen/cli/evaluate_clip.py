@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from vidgen.cli.clip_scores import INTERVAL, Better, SkipBad, mean_scores
+from vidgen.cli.clip_scores import INTERVAL, UNNAMED, Better, SkipBad, mean_scores
 from vidgen.cli.console import Console
 from vidgen.cli.eval_clips import Clip as Video
 from vidgen.cli.eval_clips import Kept, clips, expand
@@ -102,7 +102,8 @@ def evaluate_clip(
         )
     if not Path(model).is_dir():
         raise UsageError(f"--model {model}: no such folder")
-    reporting.check([*names, "failed"], tool=PAGE.name)
+    others = dict.fromkeys(KINDS, UNNAMED)
+    reporting.check([*names, "failed"], others=others, tool=PAGE.name)
     kept = Kept(console)
     sources = expand(made or [], kept)
     rows = None

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from vidgen.cli.clip_scores import INTERVAL, Better, SkipBad, mean_scores
+from vidgen.cli.clip_scores import INTERVAL, PAIRS_ONLY, Better, SkipBad, mean_scores
 from vidgen.cli.console import Console
 from vidgen.cli.eval_clips import Kept, clips, expand
 from vidgen.cli.evaluate_motion_read import rendered
@@ -97,7 +97,8 @@ def evaluate_events(
 ) -> Exit:
     settings: dict[str, Any] = {"cut": cut, **INTERVAL}
     allowed = [*KINDS, "failed"] if made is not None else ["cuts", "failed"]
-    reporting.check(allowed, tool=PAGE.name, settings=settings)
+    others = dict.fromkeys(KINDS, PAIRS_ONLY)
+    reporting.check(allowed, others=others, tool=PAGE.name, settings=settings)
     if made == ref == "-":
         raise UsageError("standard input (`-`) can be read only once")
     kept = Kept(console)

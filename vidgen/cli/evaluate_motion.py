@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Annotated, Any, Literal
 
-from vidgen.cli.clip_scores import INTERVAL, Better, SkipBad, mean_scores
+from vidgen.cli.clip_scores import INTERVAL, PAIRS_ONLY, Better, SkipBad, mean_scores
 from vidgen.cli.console import Console
 from vidgen.cli.eval_clips import Kept
 from vidgen.cli.evaluate_motion_read import RATE, Moving, read
@@ -108,7 +108,8 @@ def evaluate_motion(
     elif ditflow:
         raise UsageError("--ditflow is of two inputs, REF and MADE")
     allowed = [*(PAIRED if made is not None else ()), *ALONE, *COUNTS]
-    reporting.check(allowed, tool=PAGE.name, settings=settings)
+    others = dict.fromkeys(PAIRED, PAIRS_ONLY)
+    reporting.check(allowed, others=others, tool=PAGE.name, settings=settings)
     if made == ref == "-":
         raise UsageError("standard input (`-`) can be read only once")
     kept = Kept(console)

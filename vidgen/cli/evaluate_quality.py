@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from vidgen.cli.clip_scores import INTERVAL, SkipBad, mean_scores
+from vidgen.cli.clip_scores import INTERVAL, PAIRS_ONLY, UNNAMED, SkipBad, mean_scores
 from vidgen.cli.console import Console
 from vidgen.cli.eval_clips import Clip, Kept, clips
 from vidgen.cli.evaluate_quality_inception import Inception, enough
@@ -152,7 +152,9 @@ def evaluate_quality(
     if ref == made == "-":
         raise UsageError("standard input (`-`) can be REF or MADE, not both")
     scores = [*names, "failed"]
-    reporting.check(scores, tool=PAGE.name)
+    others = dict.fromkeys(WITH_REF, PAIRS_ONLY if made is None else UNNAMED)
+    others |= dict.fromkeys(ALONE, UNNAMED if made is None else "it is of MADE alone")
+    reporting.check(scores, others=others, tool=PAGE.name)
     kept = Kept(console)
     first = Side.of("made" if made is None else "reference", ref, kept)
     second = None if made is None else Side.of("made", made, kept)

@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 from vidgen.cli.console import Console
@@ -120,17 +121,19 @@ class Reporting:
         self,
         scores: Sequence[str],
         *,
+        others: Mapping[str, str] | None = None,
         tool: str | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         """UsageError or InputError before any work, for all that can be wrong with the options.
 
         scores    the names there can be
+        others    names that there are with other inputs or options: why not with these
         tool      and
         settings  what is known of them already: a baseline of others is refused now rather than
                   by `finish`. `check` may be called again when more is known.
         """
-        self._bounds(scores)
+        self._bounds(scores, others or {})
         check_files({"--report": self.report, "--html": self.html}, force=self.force)
         if self.baseline is None:
             if self.tolerance is not None:
@@ -191,9 +194,19 @@ class Reporting:
             held.append(f"no score is worse than in {self.baseline}")
         return "; ".join(held)
 
-    def _bounds(self, scores: Iterable[str]) -> dict[str, dict[str, float]]:
+    def _bounds(
+        self, scores: Iterable[str], others: Mapping[str, str] = MappingProxyType({})
+    ) -> dict[str, dict[str, float]]:
         """--min and --max, taken apart."""
         known = tuple(scores)
+        for flag, words in (("--min", self.min), ("--max", self.max)):
+            for word in words or ():
+                name = word.partition("=")[0]
+                if name in others and name not in known:
+                    raise UsageError(
+                        f"{flag} {word}: `{name}` is not measured here",
+                        why=others[name],
+                    )
         return {
             flag: named_numbers(flag, words or (), known, why=f"scores: {', '.join(known)}",
                                 example=f"{flag} {known[0] if known else 'NAME'}=0.5", noun="score")
