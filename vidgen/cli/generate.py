@@ -15,6 +15,8 @@ from vidgen.cli.options import (
     DryRun,
     Fps,
     Given,
+    Keeping,
+    LoraFiles,
     Model,
     Negative,
     NumFrames,
@@ -75,11 +77,13 @@ def generate(
     negative: Negative = None,
     *,
     denoising: Denoising,
+    keeping: Keeping,
     passes: Passes = None,
     scale: Scale = None,
     num_frames: NumFrames = None,
     size: ClipSize = None,
     image: Picture = None,
+    lora: LoraFiles = None,
     decoder: Decoder = None,
     model: Model = None,
     fps: Fps = None,
@@ -94,12 +98,13 @@ def generate(
     if not dry_run or out.output != "-":
         video_output.refuse_unused(given, out, None, video=video)
     found = rows.gather(prompts or [], input, negative=negative)
-    wanted = Wanted.of(denoising, num_frames, size, image)
+    wanted = Wanted.of(denoising, num_frames, size, image, lora)
     count = wanted.samples(len(found))
     quotes = "each argument is a prompt: quotes make one of several words" if prompts else None
     check_count(out, count, single=video, why=quotes)
     folder = ModelFolder.find(model)
     passes, scale = passes_of(folder, passes, console), scale_of(folder, scale, console)
+    checkpoints = keeping.checkpoints(folder)
     check_prompts(found, folder, console)
     compute = running.compute()
 
@@ -114,7 +119,7 @@ def generate(
         if folder.released:
             from vidgen.stages import plan_clips, sample_keyframes
 
-            shapes = plan_clips.to_come(folder, count, sample_keyframes.Choices(*wanted))
+            shapes = plan_clips.to_come(folder, count, wanted.choices())
             after = [plan_clips.decoding(folder, compute, shapes)]
         else:
             after = list(plan.after_sampling(folder, compute, count, passes, scale, decoder))
@@ -125,14 +130,17 @@ def generate(
 
     from vidgen.stages import cascade, encode_text, sample_keyframes
 
-    choices = sample_keyframes.Choices(*wanted)
+    choices = wanted.choices()
     cascade.check_choices(folder, choices)
     own = zip(encode_text.text_ids(named), (prompt.seed for prompt in named), strict=True)
     video_output.check_names(out, sample_keyframes.sample_ids(own, choices), video=video)
     compute.check()
     cascade.check(folder, count, passes, scale, compute)
     texts = encode_text.encode_text(named, folder, cache=cache(no_cache), notify=console)
-    latents = cascade.sample(texts, folder, choices, passes=passes, compute=compute, notify=console)
+    latents = cascade.sample(
+        texts, folder, choices, passes=passes, checkpoints=checkpoints, compute=compute,
+        notify=console,
+    )  # fmt: skip
     latents = cascade.enlarge(latents, folder, scale, compute=compute, notify=console)
     frames = decoding.decode(latents, folder, which=decoder, compute=compute, notify=console)
     if video:

@@ -20,6 +20,8 @@ from vidgen.errors import UsageError
 
 if TYPE_CHECKING:
     from vidgen.stages.base import Compute
+    from vidgen.stages.checkpoints import Checkpoints
+    from vidgen.systems.base import ModelFolder
 
 IO = "Input and output"
 RUNNING = "Running"
@@ -167,6 +169,12 @@ ClipSize = Annotated[
     option("--size", metavar="WxH", parse=parse_size, default="the model's own", settable=False,
            help="width and height of a clip, of models that make any size"),
 ]  # fmt: skip
+LoraFiles = Annotated[
+    list[str] | None,
+    option("--lora", metavar="FILE[:X]", default="none", group=IO, settable=False,
+           help="a LoRA to fuse into a released model, X times; may be repeated, and"
+                " transformer_2=FILE is for the second network"),
+]  # fmt: skip
 Picture = Annotated[
     str | None,
     option("--image", metavar="FILE", default="none", group=IO, settable=False,
@@ -247,6 +255,27 @@ Attention = Annotated[
     Literal["auto", "math", "flash", "efficient", "cudnn"],
     option("--attention", metavar="KERNEL", group=RUNNING,
            help="auto, math, flash, efficient, cudnn"),
+]  # fmt: skip
+
+_Checkpoint = Annotated[
+    str | None,
+    option("--checkpoint", metavar="FOLDER", default="none", group=RUNNING, settable=False,
+           help="keep unfinished samples of a released model there"),
+]  # fmt: skip
+_CheckpointEvery = Annotated[
+    int,
+    option("--checkpoint-every", metavar="N", min=1, group=RUNNING,
+           help="with --checkpoint: after so many steps"),
+]  # fmt: skip
+_StopAfter = Annotated[
+    int | None,
+    option("--stop-after", metavar="N", min=1, default="none", group=RUNNING, settable=False,
+           help="with --checkpoint: stop after N steps, with exit code 75"),
+]  # fmt: skip
+_Resume = Annotated[
+    Literal["auto", "yes", "no"],
+    option("--resume", metavar="WHEN", group=RUNNING, settable=False,
+           help="go on from a checkpoint: auto (if there is one), yes (insist), no (begin anew)"),
 ]  # fmt: skip
 
 # For all commands.
@@ -349,6 +378,35 @@ class Denoising:
     guidance_scale: GuidanceScale = None
     solver: Solver = None
     shift: Shift = None
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """Where unfinished samples are kept, to go on from."""
+
+    checkpoint: _Checkpoint = None
+    checkpoint_every: _CheckpointEvery = 10
+    stop_after: _StopAfter = None
+    resume: _Resume = "auto"
+
+    def checkpoints(self, folder: ModelFolder) -> Checkpoints | None:
+        """The same in the words of the stages. UsageError for options that have no effect."""
+        from vidgen.stages.checkpoints import Checkpoints
+
+        if self.checkpoint is None:
+            if self.stop_after is not None or self.resume == "yes":
+                raise UsageError(
+                    "--stop-after and --resume want a folder to keep steps in",
+                    next="--checkpoint FOLDER",
+                )
+            return None
+        if not folder.released:
+            raise UsageError(
+                f"--checkpoint: samples of `{folder.name}` take no time worth keeping",
+                why="it is for released models",
+                next="leave --checkpoint out",
+            )
+        return Checkpoints(self.checkpoint, self.checkpoint_every, self.stop_after, self.resume)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from vidgen.cli.options import (
     DryRun,
     Given,
     Inputs,
+    Keeping,
+    LoraFiles,
     Model,
     NumFrames,
     Picture,
@@ -44,6 +46,11 @@ steps and guidance are the folder's own unless given. Only its transformer is re
 come from, and decoding go to, a machine that has the other components. Image-to-video models want
 --image, the picture that a clip begins with, which is resized to its size; for that their
 autoencoder is read, too, and of Wan 2.1 the image encoder.
+
+Any --lora is added to the weights, times the number behind its colon, whether diffusers, the
+authors' code or kohya's trainers named its layers; one of another network is refused. With
+--checkpoint steps are kept as they come: a run that was stopped, or killed, goes on when it is
+called again, and makes the same bytes.
 
 Text records come from files or standard input. With --prompt none are read: prompts are encoded
 first, as encode-text does.""",
@@ -91,10 +98,12 @@ def sample(
     negative: Negative = None,
     *,
     denoising: Denoising,
+    keeping: Keeping,
     passes: Passes = None,
     num_frames: NumFrames = None,
     size: ClipSize = None,
     image: Picture = None,
+    lora: LoraFiles = None,
     model: Model = None,
     no_cache: NoCache = False,
     dry_run: DryRun = False,
@@ -102,13 +111,16 @@ def sample(
     from vidgen.systems.base import ModelFolder
 
     refuse_mixed(prompt, inputs, negative)
-    wanted = Wanted.of(denoising, num_frames, size, image)
+    wanted = Wanted.of(denoising, num_frames, size, image, lora)
     folder = ModelFolder.find(model)
     folder.component("transformer")
-    passes = passes_of(folder, passes, console)
+    passes, checkpoints = passes_of(folder, passes, console), keeping.checkpoints(folder)
     if not prompt:
         given.refuse("no_cache", why="text records are encoded already; it is for --prompt")
-        sample_texts(out, running, console, inputs, folder, wanted, passes=passes, dry_run=dry_run)
+        sample_texts(
+            out, running, console, inputs, folder, wanted, passes=passes, checkpoints=checkpoints,
+            dry_run=dry_run,
+        )  # fmt: skip
         return
 
     from vidgen.cli.runner import check_names, check_output, print_text, write_records
@@ -127,14 +139,17 @@ def sample(
 
     from vidgen.stages import cascade, encode_text, sample_keyframes
 
-    choices, named = sample_keyframes.Choices(*wanted), rows.as_prompts(found)
+    choices, named = wanted.choices(), rows.as_prompts(found)
     cascade.check_choices(folder, choices)
     own = zip(encode_text.text_ids(named), (prompt.seed for prompt in named), strict=True)
     check_names(out, sample_keyframes.sample_ids(own, choices))
     compute = running.compute()
     compute.check()
     texts = encode_text.encode_text(named, folder, cache=cache(no_cache), notify=console)
-    latents = cascade.sample(texts, folder, choices, passes=passes, compute=compute, notify=console)
+    latents = cascade.sample(
+        texts, folder, choices, passes=passes, checkpoints=checkpoints, compute=compute,
+        notify=console,
+    )  # fmt: skip
     write_records(latents, out, console)
 
 

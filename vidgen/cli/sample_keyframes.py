@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from vidgen.cli.console import Console
@@ -20,7 +21,10 @@ from vidgen.errors import UsageError
 
 if TYPE_CHECKING:
     from vidgen.stages.base import Compute
+    from vidgen.stages.checkpoints import Checkpoints
+    from vidgen.stages.sample_keyframes import Choices
     from vidgen.systems.base import ModelFolder
+    from vidgen.systems.lora import Lora
 
 PAGE = Page(
     name="sample-keyframes",
@@ -98,11 +102,12 @@ class Wanted(NamedTuple):
     num_frames: int | None = None
     size: Size | None = None
     image: str | None = None
+    lora: list[str] | None = None
 
     @classmethod
     def of(
         cls, asked: Denoising, num_frames: int | None = None, size: Size | None = None,
-        image: str | None = None,
+        image: str | None = None, lora: list[str] | None = None,
     ) -> Self:  # fmt: skip
         """UsageError for a range of seeds together with --num-samples."""
         return cls(
@@ -115,7 +120,15 @@ class Wanted(NamedTuple):
             num_frames,
             size,
             image,
+            lora,
         )
+
+    def choices(self) -> Choices:
+        """The same in the words of the stages. UsageError for a LoRA that isn't there."""
+        from vidgen.stages.sample_keyframes import Choices
+
+        *others, lora = self
+        return Choices(*others, tuple(map(parse_lora, lora or ())))
 
     def samples(self, texts: int) -> int:
         """How many there will be of so many texts."""
@@ -131,6 +144,7 @@ def sample_texts(
     wanted: Wanted,
     *,
     passes: int = 0,
+    checkpoints: Checkpoints | None = None,
     dry_run: bool,
 ) -> None:
     """Text records to latents of clips, interpolated so many times."""
@@ -144,13 +158,14 @@ def sample_texts(
 
         compute = running.compute(preload=not inputs)
         compute.check()
-        choices = stage.Choices(*wanted)
+        choices = wanted.choices()
         cascade.check_choices(folder, choices)
         texts = ((text.id, stage.own_seed(text)) for text in headers_of(inputs))
         check_names(out, stage.sample_ids(texts, choices))
         return lambda records: cascade.sample(
-            records, folder, choices, passes=passes, compute=compute, notify=console
-        )
+            records, folder, choices, passes=passes, checkpoints=checkpoints, compute=compute,
+            notify=console,
+        )  # fmt: skip
 
     if dry_run:
         texts = sum(1 for _ in open_inputs(inputs, takes=takes))
@@ -165,13 +180,32 @@ def planned(folder: ModelFolder, compute: Compute, wanted: Wanted, texts: int, p
 
     count = wanted.samples(texts)
     if folder.released:
-        from vidgen.stages import plan_clips, sample_keyframes
+        from vidgen.stages import plan_clips
 
-        return plan_clips.sampling(folder, compute, count, sample_keyframes.Choices(*wanted))
+        return plan_clips.sampling(folder, compute, count, wanted.choices())
     first = plan.sampling(
         folder, compute, count, wanted.steps, wanted.guidance_scale, wanted.solver
     )
     return "\n".join([first, *plan.after_keyframes(folder, compute, count, passes)])
+
+
+def parse_lora(text: str) -> Lora:
+    """`FILE`, `FILE:0.8`, `transformer_2=FILE:0.8`. UsageError for a file that isn't there."""
+    from vidgen.systems.lora import Lora
+
+    component, found, rest = text.partition("=")
+    if not found or component not in ("transformer", "transformer_2"):
+        component, rest = "transformer", text
+    path, weight = rest, 1.0
+    if not Path(path).is_file():
+        path, _, number = rest.rpartition(":")
+        try:
+            weight = float(number)
+        except ValueError:
+            path = rest
+    if not Path(path).is_file():
+        raise UsageError(f"--lora {text}: no such file")
+    return Lora(path, weight, component)
 
 
 def check_seeds(seed: Seeds | None, num_samples: int) -> tuple[int, ...] | None:

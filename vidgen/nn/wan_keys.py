@@ -41,6 +41,33 @@ TRANSFORMER = {
     **{f"blocks.*.cross_attn.{own}": f"blocks.*.attn2.{name}" for own, name in _ATTENTION.items()},
 }
 
+# The same as the authors name them, for LoRA that their code, or trainers of it, wrote.
+_ORIGINAL = {
+    "q": "q", "k": "k", "v": "v", "out": "o", "q_norm": "norm_q", "k_norm": "norm_k",
+    "image_k": "k_img", "image_v": "v_img", "image_k_norm": "norm_k_img",
+}  # fmt: skip
+ORIGINAL = {
+    "patch_in": "patch_embedding",
+    "level_embed.0": "time_embedding.0",
+    "level_embed.2": "time_embedding.2",
+    "modulation": "time_projection.1",
+    "text_in.0": "text_embedding.0",
+    "text_in.2": "text_embedding.2",
+    "image_in.norm1": "img_emb.proj.0",
+    "image_in.layers.0": "img_emb.proj.1",
+    "image_in.layers.2": "img_emb.proj.3",
+    "image_in.norm2": "img_emb.proj.4",
+    "image_in.positions": "img_emb.emb_pos",
+    "blocks.*.norm2": "blocks.*.norm3",
+    "blocks.*.mlp.0": "blocks.*.ffn.0",
+    "blocks.*.mlp.2": "blocks.*.ffn.2",
+    "blocks.*.table": "blocks.*.modulation",
+    "table": "head.modulation",
+    "final": "head.head",
+    **{f"blocks.*.{a}.{own}": f"blocks.*.{a}.{name}" for own, name in _ORIGINAL.items()
+       for a in ("self_attn", "cross_attn")},
+}  # fmt: skip
+
 _BLOCK = {
     "norm1.gain": "norm1.gamma", "conv1": "conv1", "norm2.gain": "norm2.gamma", "conv2": "conv2",
     "skip": "conv_shortcut",

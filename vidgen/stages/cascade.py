@@ -16,6 +16,7 @@ from vidgen.io.image import read_image
 from vidgen.io.record import Record
 from vidgen.stages import interpolate, sample_clips, sample_keyframes, upsample
 from vidgen.stages.base import Compute, Notify, Silent
+from vidgen.stages.checkpoints import Checkpoints
 from vidgen.stages.memory import require_memory
 from vidgen.stages.upsample_pixels import SecondStage
 from vidgen.systems.base import ModelFolder
@@ -27,14 +28,17 @@ def sample(
     choices: sample_keyframes.Choices = sample_keyframes.Choices(),
     *,
     passes: int = 0,
+    checkpoints: Checkpoints | None = None,
     compute: Compute = Compute(),
     notify: Notify = Silent(),
 ) -> Iterator[Record]:
     """Text records → latents records of whole clips: T keyframes each, and three frames more
     between any two neighbors after each of the `passes`; 0: keyframes alone, or the clips of a
-    released model."""
+    released model, which `checkpoints` are for."""
     if folder.released:
-        return sample_clips.sample_clips(records, folder, choices, compute=compute, notify=notify)
+        return sample_clips.sample_clips(
+            records, folder, choices, checkpoints=checkpoints, compute=compute, notify=notify
+        )
     latents = sample_keyframes.sample_keyframes(
         records, folder, choices, compute=compute, notify=notify
     )
@@ -48,9 +52,14 @@ def sample(
 def check_choices(folder: ModelFolder, choices: sample_keyframes.Choices) -> None:
     """UsageError, before anything is computed, for what the model can't make."""
     if folder.released:
-        sample_clips.run_of(folder, choices)
+        sample_clips.check_loras(folder, sample_clips.run_of(folder, choices), choices)
         if choices.image is not None:
             read_image(choices.image)
+    elif choices.loras:
+        raise UsageError(
+            f"--lora: into `{folder.name}` nothing is fused, only into released models",
+            next="leave --lora out",
+        )
     elif choices.image is not None:
         raise UsageError(
             f"--image: `{folder.name}` makes clips of text alone", next="leave --image out"

@@ -16,7 +16,6 @@ from vidgen.stages.costs import (
     flops_of,
     live_bytes,
     number,
-    on_meta,
     table,
 )
 from vidgen.stages.decode_clips import precise
@@ -30,10 +29,7 @@ CLIP_TOKENS = 257  # of a picture
 def sampling(folder: ModelFolder, compute: Compute, count: int, choices: Choices) -> str:
     """Of sample, for `count` samples."""
     run = run_of(folder, choices)
-    networks: list[Any] = [
-        on_meta(lambda name=name: run.load(name, torch.float32))  # type: ignore[misc]
-        for name in run.components
-    ]
+    networks: list[Any] = [run.build(name) for name in run.components]
     branches = 1 if run.sampler["guidance_scale"] == 1 else 2
     told = torch.empty(1, run.text_tokens, run.text_dim, device="meta")
     config = networks[0].config
@@ -64,7 +60,7 @@ def decoding(folder: ModelFolder, compute: Compute, shapes: Counter[tuple[int, .
     """Of decode, for so many latents of these shapes."""
     compute = precise(folder, compute)
     system, made = folder.released, []
-    vae = on_meta(lambda: system.load_autoencoder(folder))
+    vae = system.build_autoencoder(folder)
     flops = peak = 0.0
     for (c, t, h, w), alike in shapes.items():
         latents = torch.empty(1, c, t, h, w, device="meta")

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
 
 from vidgen.diffusion.noise import Noise
-from vidgen.errors import InputError
+from vidgen.errors import InputError, UsageError
 from vidgen.io import log, weights
 from vidgen.io.image import read_image
 from vidgen.io.record import Record
@@ -29,8 +31,11 @@ from vidgen.stages.base import (
     require_kind,
     require_tensor,
 )
+from vidgen.stages.checkpoints import Checkpoints
 from vidgen.stages.sample_keyframes import Choices, own_seed, sample_id
 from vidgen.systems.base import ModelFolder
+from vidgen.systems.lora import fuse, refuse_others
+from vidgen.systems.lora import read as read_lora
 from vidgen.systems.released import Asked, Run
 
 STAGE = "sample"
@@ -66,11 +71,12 @@ def sample_clips(
     folder: ModelFolder,
     choices: Choices = Choices(),
     *,
+    checkpoints: Checkpoints | None = None,
     compute: Compute = Compute(),
     notify: Notify = Silent(),
 ) -> Iterator[Record]:
     """Text records → for each record and seed one record with `latents` `C T h w` (float32) of a
-    clip. The text stays in the record.
+    clip. The text stays in the record. `checkpoints`: where unfinished samples are kept.
 
     A sample's noise depends on its seed and its text record's id alone. Raises InputError for a
     record that is no text, or text of another encoder.
@@ -80,9 +86,24 @@ def sample_clips(
         folder.weight_files(component)
     space = _space(folder, notify)
     picture = _picture(run, choices, folder, compute, notify)
-    loading = Loading(lambda: _load(run, compute), now=compute.preload)
+    loading = Loading(lambda: _load(folder, run, choices, compute), now=compute.preload)
     for batch in batched(_jobs(records, folder, run, choices, notify), compute.batch_size):
-        yield from _sample(batch, loading, folder, run, picture, space, choices, compute, notify)
+        yield from _sample(
+            batch, loading, folder, run, picture, space, choices, checkpoints, compute, notify
+        )
+
+
+def check_loras(folder: ModelFolder, run: Run, choices: Choices) -> None:
+    """Before anything is computed: InputError for files that aren't LoRA of these networks."""
+    for lora in choices.loras:
+        if lora.component not in run.components:
+            raise UsageError(
+                f"--lora {lora.path}: `{folder.name}` has no network `{lora.component}`",
+                next=f"one of: {', '.join(run.components)}",
+            )
+        network = run.build(lora.component)
+        names = folder.released.layer_names(network)
+        refuse_others(lora, read_lora(lora, names), network)
 
 
 def _picture(
@@ -102,9 +123,12 @@ def _picture(
     return Loading(lambda: encode(image, compute.torch_device(), compute.torch_dtype()))
 
 
-def _load(run: Run, compute: Compute) -> list[nn.Module]:
-    """The networks, on the CPU, compiled block by block if that is asked for."""
+def _load(folder: ModelFolder, run: Run, choices: Choices, compute: Compute) -> list[nn.Module]:
+    """The networks with what is fused into them, on the CPU, compiled block by block if that is
+    asked for."""
     networks = [run.load(component, compute.torch_dtype()) for component in run.components]
+    for component, network in zip(run.components, networks, strict=True):
+        fuse(network, component, choices.loras, folder.released.layer_names(network))
     for network in networks if compute.compile else ():
         for block in network.blocks:  # type: ignore[union-attr]
             block.compile()
@@ -149,6 +173,18 @@ def _jobs(
             yield _Job(record, seed, sample_id(record.id, seed, len(seeds)))
 
 
+def _shaping(
+    jobs: list[_Job], folder: ModelFolder, run: Run, choices: Choices, compute: Compute
+) -> list[Any]:
+    """All that a step of these samples depends on, as JSON."""
+    return [
+        [[job.seed, job.record.id, job.record.digest] for job in jobs],
+        [folder.identity(component) for component in run.components],
+        [list(run.shape), run.sampler, [lora.identity for lora in choices.loras]],
+        [_digest(choices.image), compute.described(), compute.attention, compute.compile],
+    ]
+
+
 def _digest(image: str | None) -> list[str]:
     """What names the picture in the log."""
     return [] if image is None else ["sha256:" + weights.sha256(image)]
@@ -170,6 +206,7 @@ def _sample(
     picture: Loading | None,
     space: str,
     choices: Choices,
+    checkpoints: Checkpoints | None,
     compute: Compute,
     notify: Notify,
 ) -> Iterator[Record]:
@@ -186,10 +223,18 @@ def _sample(
         cond, uncond = cond | given, uncond | given
     denoise = run.denoiser(networks, uncond)
     with attention.kernel(compute.attention) as used:
-        for step in run.solve(denoise, z, run.levels, cond, noise):
+        steps = partial(run.solve, denoise, z, run.levels, cond, noise)
+        taken = steps()
+        if checkpoints is not None:
+            shaping = _shaping(jobs, folder, run, choices, compute)
+            taken = checkpoints.steps(
+                lambda start: steps(start=start), run.levels, shaping, device, notify
+            )
+        for step in taken:
             z = step.z
             notify.step(step.i + 1, run.steps, "step")
 
+    loras = [lora.identity for lora in choices.loras]
     for job, latents in zip(jobs, run.kept(z).float().cpu(), strict=True):
         made = job.record.replace(
             kind="latents",
@@ -210,6 +255,7 @@ def _sample(
                 model=folder.identity(run.components[0]),
                 model_2=folder.identity(run.components[1]) if len(run.components) > 1 else None,
                 sampler=run.sampler,
+                loras=loras,
                 seed=job.seed,
                 attention="+".join(sorted(used)) or compute.attention,
                 compiled=True if compute.compile else None,

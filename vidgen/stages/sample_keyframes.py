@@ -31,6 +31,7 @@ from vidgen.stages.base import (
 from vidgen.stages.text_network import system_of
 from vidgen.systems import load
 from vidgen.systems.base import ModelFolder
+from vidgen.systems.lora import Lora
 
 STAGE = "sample-keyframes"
 
@@ -48,6 +49,7 @@ class Choices:
     num_frames: int | None = None  # these two of models that make clips of any size
     size: tuple[int, int] | None = None  # width, height
     image: str | None = None  # a file: the picture that clips begin with
+    loras: tuple[Lora, ...] = ()  # fused into released models
 
     def seeds_of(self, own: int | None) -> tuple[int, ...]:
         """The seeds of a prompt whose own seed is this."""
@@ -67,7 +69,8 @@ class Choices:
             "--solver": self.solver,
             "--steps": self.num_inference_steps,
         }
-        return [x for k, v in flags.items() if v is not None for x in (k, str(v))]
+        words = [x for k, v in flags.items() if v is not None for x in (k, str(v))]
+        return words + [x for lora in self.loras for x in ("--lora", f"FILE:{lora.weight:g}")]
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,7 @@ from vidgen.systems.released import (
     require_sides,
     solver_named,
     tokenizer,
+    without_weights,
 )
 
 STEPS = 50
@@ -395,6 +396,7 @@ def run(folder: ModelFolder, asked: Asked) -> Run:
         },
         components=("transformer",),
         load=lambda component, dtype: load_transformer(folder).to(dtype),
+        build=lambda component: without_weights(partial(CogVideoXDiT, config)),
         text_dim=config.text_dim,
         text_tokens=config.text_tokens,
         live=(math.prod(shape[1:]) // math.prod(config.patches) + config.text_tokens)
@@ -430,6 +432,16 @@ def _required_text(embeds: Tensor, mask: Tensor, tokens: int) -> Tensor:
             next="vidgen encode-text with a folder that has transformer/config.json",
         )
     return embeds
+
+
+def build_autoencoder(folder: ModelFolder) -> CogVideoXAutoencoder:
+    return without_weights(partial(CogVideoXAutoencoder, load_vae_config(folder)))
+
+
+def layer_names(network: CogVideoXDiT) -> dict[str, str]:
+    """Names of layers in files of LoRA → the network's own."""
+    names = released(network.state_dict(), transformer_keys(network.config))
+    return {name.rpartition(".")[0]: own.rpartition(".")[0] for name, own in names.items()}
 
 
 def decoded(vae: CogVideoXAutoencoder, latents: Tensor) -> Iterator[Tensor]:

@@ -10,8 +10,10 @@ The module of such a system (`ModelFolder.released`) has:
     load_autoencoder(folder)            its autoencoder, and `decoded(vae, latents)`: its frames,
                                         chunk by chunk
     latent_sizes(folder)                their channels, and pixels of a side in one
+    build_autoencoder(folder)           the same without weights, on the meta device
     decoder_width(folder)               channels of its decoder at the size of the pixels
     FLOAT32_VAE                         whether that is run in float32, as released
+    layer_names(network)                names of layers in files of LoRA → the network's own
     LOADERS                             class in model_index.json → what loads it, for `verify`
 """
 
@@ -23,7 +25,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -35,6 +37,7 @@ from vidgen.diffusion.noise import Noise
 from vidgen.diffusion.prediction import Denoiser
 from vidgen.diffusion.solvers import SOLVERS, Solver
 from vidgen.errors import InputError, UsageError, is_out_of_memory
+from vidgen.nn.meta import on_meta
 from vidgen.nn.pixels import from_uint8
 from vidgen.nn.text import Tokenizer
 from vidgen.systems.base import Geometry, ModelFolder
@@ -42,6 +45,8 @@ from vidgen.systems.load import first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+Module = TypeVar("Module", bound=nn.Module)
 
 ENCODERS = ("T5EncoderModel", "UMT5EncoderModel")
 
@@ -84,6 +89,7 @@ class Run:
     sampler: dict[str, Any]  # solver, steps, guidance and shift, for the log
     components: tuple[str, ...]  # networks, in the order that `denoiser` takes them
     load: Callable[[str, torch.dtype], nn.Module]  # one of them, on the CPU
+    build: Callable[[str], nn.Module]  # the same without weights, on the meta device
     text_dim: int
     text_tokens: int
     live: int  # numbers at the widest moment of a block, of a sample
@@ -95,6 +101,12 @@ class Run:
     @property
     def steps(self) -> int:
         return len(self.levels) - 1
+
+
+def without_weights(build: Callable[[], Module]) -> Module:
+    """What `build` makes, on the meta device: for its shapes and names."""
+    with on_meta():
+        return build().eval().requires_grad_(False)
 
 
 def solver_named(name: str) -> Solver:

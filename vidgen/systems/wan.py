@@ -56,7 +56,7 @@ from vidgen.nn.wan_config import (
     vae_config,
 )
 from vidgen.nn.wan_dit import WanConfig, WanDiT, kept
-from vidgen.nn.wan_keys import TRANSFORMER, autoencoder, released
+from vidgen.nn.wan_keys import ORIGINAL, TRANSFORMER, autoencoder, released
 from vidgen.systems.base import SCHEDULER, Geometry, ModelFolder, Sampler
 from vidgen.systems.load import built, filled_released
 from vidgen.systems.released import (
@@ -71,6 +71,7 @@ from vidgen.systems.released import (
     solver_named,
     tokenizer,
     whitespace_cleaned,
+    without_weights,
 )
 
 TEXT_TOKENS = 512
@@ -412,6 +413,7 @@ def run(folder: ModelFolder, asked: Asked) -> Run:
         },
         components=components,
         load=lambda component, dtype: load_transformer(folder, component, dtype),
+        build=lambda component: without_weights(partial(WanDiT, load_config(folder, component))),
         text_dim=config.text_dim,
         text_tokens=TEXT_TOKENS,
         live=math.prod(shape[1:]) // math.prod(config.patch) * (config.mlp_dim + 6 * config.dim),
@@ -445,6 +447,20 @@ def _vae_sizes(folder: ModelFolder, config: WanConfig) -> CausalVAEConfig:
             if known.channels == config.out_channels:
                 return known
     return load_vae_config(folder)
+
+
+def build_autoencoder(folder: ModelFolder) -> CausalVAE:
+    return without_weights(partial(CausalVAE, load_vae_config(folder)))
+
+
+def layer_names(network: WanDiT) -> dict[str, str]:
+    """Names of layers in files of LoRA, diffusers' and the authors' → the network's own."""
+    own = list(network.state_dict())
+    return {
+        name.rpartition(".")[0]: mine.rpartition(".")[0]
+        for table in (TRANSFORMER, ORIGINAL)
+        for mine, name in released(own, table).items()
+    }
 
 
 def decoded(vae: CausalVAE, latents: Tensor) -> Iterator[Tensor]:
