@@ -22,7 +22,7 @@ demo: $(READY)  ## a prompt becomes demo.mp4 and demo.png (contact sheet)
 
 test: $(READY)  ## all tests: the fast ones first, then the slow ones
 	$(PYTEST) -x -n 2 -m "not slow"
-	$(PYTEST) -m "slow"
+	$(PYTEST) -n 2 -m "slow"
 
 check: $(READY)  ## format, lint, types and the fast tests
 	$(BIN)/ruff format --check .
