@@ -173,7 +173,7 @@ def checks(
         by = {row["sigma_in"]: row for row in rows if row["sigma_data"] == sigma_data}
         said = f"sigma_data {sigma_data:g}"
         apart = {k: _apart(by[k], single) for k in (1.0, 4.0)}
-        what = f"{said}: how far off an image's is what is left to explain (|ln|), 4 − 1"
+        what = f"{said}: unexplained of the mean, how far from single frames' (|ln|), 4 − 1"
         found.append(difference(what, apart[4.0], apart[1.0], side="below"))
         plain, scaled = (by[k]["distances"] for k in (1.0, 4.0))
         what = f"{said}: Fréchet distance, sigma_in 4 − 1"

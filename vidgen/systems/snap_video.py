@@ -142,9 +142,9 @@ def low_cond(low: Tensor, noise: Tensor, noise_level: Tensor) -> dict[str, Tenso
 
 @torch.no_grad()
 def begun_from(base: FIT, config: FITConfig) -> FIT:
-    """An upsampler of these sizes that begins with the weights of a base model (§3.5): where its
-    small video is not looked at yet, it is the base on a larger grid. ValueError, with both, for
-    sizes that must be the same and aren't."""
+    """An upsampler of these sizes that begins with the weights of a base model (§3.5): the base on
+    a larger grid, which does not look at the small video yet, and reads one token more, of its
+    noise. ValueError, with both, for sizes that must be the same and aren't."""
     same = {k: (getattr(base.config, k), getattr(config, k)) for k in MUST_AGREE}
     for name, (own, asked) in same.items():
         if own != asked:
