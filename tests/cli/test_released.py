@@ -8,10 +8,13 @@ import warnings
 from pathlib import Path
 
 import pytest
+import torch
 
 from vidgen.errors import Exit
 from vidgen.io.stream import read_stream
+from vidgen.nn.pixels import from_uint8
 from vidgen.systems import cogvideox, released, wan
+from vidgen.systems.base import ModelFolder
 
 with warnings.catch_warnings():
     # Its import warns about optional packages and its own old annotations; ours must not.
@@ -134,6 +137,31 @@ def test_each_stage_needs_its_own_component_alone(vidgen, model, tmp_path):
     assert read(unnamed.out)["frames"].torch().equal(read(frames)["frames"].torch())
 
 
+def test_a_video_becomes_latents_and_frames_again(vidgen, model, tmp_path):
+    words = ("--model", str(model))
+    assert (
+        vidgen("world", "--seed", "5", "--size", "34x32", "--frames", "9", "-o", "x.mp4").code == 0
+    )
+    latents = vidgen("encode-video", "x.mp4", *words)
+    assert latents.code == 0, latents.err
+    record = read(latents.out)
+    assert record["latents"].shape == (4, 3, 4, 5)
+    system = cogvideox if is_cogvideox(model) else wan
+    vae = system.load_autoencoder(ModelFolder.find(str(model)))
+    frames = read(vidgen("convert", "x.mp4").out).torch("frames")
+    x = torch.nn.functional.pad(
+        from_uint8(frames).permute(3, 0, 1, 2), (0, 6, 0, 0), mode="replicate"
+    )
+    with torch.no_grad():
+        wanted = vae.encode(x[None])[0]
+    assert float((record.torch("latents") - wanted).norm() / wanted.norm()) < 1e-5
+    back = read(vidgen("decode", *words, stdin=latents.out).out)
+    assert back["frames"].shape == (9, 32, 34, 3)
+    assert "FLOPs" in vidgen("encode-video", "x.mp4", *words, "--dry-run").text
+    short = vidgen("encode-video", "x.mp4", "--frames", "7", *words)
+    assert short.code == Exit.BAD_INPUT and "7 frames" in short.err
+
+
 def test_seeds_are_those_of_any_batch(vidgen, wan_model):
     words = (*SHORT[:2], *SHORT[4:], "--model", str(wan_model))
     text = vidgen("encode-text", PROMPT, "--model", str(wan_model)).out
@@ -191,9 +219,7 @@ def test_models_tell_of_it(vidgen, model):
     shown = vidgen("models", "show", str(model), "--json")
     (told,) = json.loads(shown.text)["models"]
     assert told["system"] == ("cogvideox" if is_cogvideox(model) else "wan")
-    assert told["serves"] == ["sample", "decode", "encode-text"] or set(told["serves"]) == {
-        "encode-text", "sample", "decode",
-    }  # fmt: skip
+    assert set(told["serves"]) == {"encode-text", "encode-video", "sample", "decode"}
     assert told["latent_space"].startswith(told["system"] + "-vae@")
     own = told["sampler"]
     if is_cogvideox(model):

@@ -27,7 +27,7 @@ SERVES = {
     "video_decoder": ("decode",),
 }
 # The same of folders of diffusers', where that is another.
-RELEASED = {"transformer": ("sample",), "vae": ("decode",)}
+RELEASED = {"transformer": ("sample",)}
 
 
 # --- finding --------------------------------------------------------------------------------------

@@ -11,14 +11,16 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 
+from vidgen.errors import InputError
 from vidgen.io import log, video
 from vidgen.io.record import Record
 from vidgen.nn.autoencoder import VideoAutoencoder
 from vidgen.nn.pixels import from_uint8
 from vidgen.stages.base import Compute, Loading, Notify, Silent, require_kind, require_tensor
 from vidgen.stages.decode import CHUNK
+from vidgen.stages.decode_clips import precise
 from vidgen.stages.encode_text import Names, Prompt
 from vidgen.systems import world
 from vidgen.systems.base import ModelFolder
@@ -87,14 +89,21 @@ def encode_video(
               the log tells of both
 
     A size that the autoencoder's stride does not divide is filled up by repeating the last row and
-    column; the record keeps the true size, to which `decode` crops.
+    column; the record keeps the true size, to which `decode` crops. InputError for a number of
+    frames that a released model's autoencoder doesn't take.
     """
-    loading = Loading(lambda: world.load_autoencoder(folder), now=compute.preload)
+    if folder.released:
+        compute = precise(folder, compute)
+    system = folder.released or world
+    loading = Loading(lambda: system.load_autoencoder(folder), now=compute.preload)
     for record in records:
         require_kind(record, "frames", made_by="vidgen convert FILE.mp4")
         require_tensor(record, "frames", ("U8",), None, None, None, 3)
         frames = record.torch("frames")
-        latents = _latents(frames, loading.get(), compute, notify)
+        if folder.released:
+            latents = clip_latents(record, loading.get(), folder, compute)
+        else:
+            latents = _latents(frames, loading.get(), compute, notify)
         argv, inputs = readings.get(record.id) or Reading([], [record.digest])
         yield record.replace(
             kind="latents",
@@ -114,6 +123,22 @@ def encode_video(
                 **compute.described(),
             ),
         )
+
+
+@torch.no_grad()
+def clip_latents(record: Record, vae: nn.Module, folder: ModelFolder, compute: Compute) -> Tensor:
+    """The record's frames → latents `c t' h w` by a causal autoencoder: the mean of what they could
+    be. InputError for a number of frames that it doesn't take."""
+    device, dtype = compute.torch_device(), compute.torch_dtype()
+    x = from_uint8(rearrange(record.torch("frames"), "t h w c -> c t h w"))
+    x = padded(x, folder.latent_sizes[1])[None].to(device, dtype)
+    try:
+        return folder.released.encoded(vae.to(device, dtype), x)[0].float().cpu()
+    except ValueError as error:
+        raise InputError(
+            f"record `{record.id}`: {error}",
+            next="vidgen encode-video --frames N takes the first N",
+        ) from None
 
 
 @torch.no_grad()

@@ -315,6 +315,8 @@ def after_sampling(
 
 def encoding_video(folder: ModelFolder, compute: Compute, records: Iterable[Record]) -> str:
     """Of encode-video, for these frames records."""
+    if folder.released:
+        return plan_clips.encoding(folder, compute, _shapes(records, "frames"))
     network = on_meta(lambda: world.load_autoencoder(folder))
     stride, made = network.config.stride, set()
     flops = peak = 0.0

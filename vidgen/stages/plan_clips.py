@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from vidgen.errors import InputError
 from vidgen.stages.base import Compute
 from vidgen.stages.costs import (
     EVALUATIONS,
@@ -75,6 +76,33 @@ def decoding(folder: ModelFolder, compute: Compute, shapes: Counter[tuple[int, .
             "model": f"{folder.name}/vae ({folder.latent_space})",
             "records": str(shapes.total()),
             "frames": ", ".join(sorted(set(made))),
+            **costs(vae, flops, peak, compute, number(shapes.total())),
+        },
+    )
+
+
+def encoding(folder: ModelFolder, compute: Compute, shapes: Counter[tuple[int, ...]]) -> str:
+    """Of encode-video, for so many clips of these shapes."""
+    compute = precise(folder, compute)
+    system, made = folder.released, []
+    vae, (channels, stride) = system.build_autoencoder(folder), folder.latent_sizes
+    flops = peak = 0.0
+    for (t, height, width, _), alike in shapes.items():
+        h, w = -(-height // stride), -(-width // stride)
+        frames = torch.empty(1, 3, t, h * stride, w * stride, device="meta")
+        try:
+            flops += alike * flops_of(lambda x: system.encoded(vae, x), frames)
+        except ValueError as error:
+            raise InputError(f"clips of {t} frames: {error}") from None
+        made.append(f"[{channels}, {1 + (t - 1) // 4}, {h}, {w}] float32")
+        pixels = min(t, 8) * h * stride * w * stride  # of the frames that are read at once
+        peak = max(peak, live_bytes(pixels, system.decoder_width(folder), 1, compute))
+    return table(
+        "encode-video",
+        {
+            "model": f"{folder.name}/vae ({folder.latent_space})",
+            "records": str(shapes.total()),
+            "latents": ", ".join(sorted(set(made))),
             **costs(vae, flops, peak, compute, number(shapes.total())),
         },
     )

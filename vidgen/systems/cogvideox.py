@@ -450,6 +450,12 @@ def decoded(vae: CogVideoXAutoencoder, latents: Tensor) -> Iterator[Tensor]:
     return vae.decode_chunks(latents)
 
 
+def encoded(vae: CogVideoXAutoencoder, frames: Tensor) -> Tensor:
+    """frames `b 3 t H W` in −1…1 → latents `b c t' h w`. ValueError for a number of frames that is
+    neither 4k nor 4k + 1."""
+    return vae.encode(frames)
+
+
 FLOAT32_VAE = False
 LOADERS = {
     "CogVideoXTransformer3DModel": lambda folder, component: load_transformer(folder),

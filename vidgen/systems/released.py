@@ -7,8 +7,8 @@ The module of such a system (`ModelFolder.released`) has:
     load_tokenizer(folder), load_text_tower(folder)
     text_settings(folder)               what shapes its text beside the encoder, for the name of it
     run(folder, asked)                  one way of sampling it: a `Run`, which has read no weights
-    load_autoencoder(folder)            its autoencoder, and `decoded(vae, latents)`: its frames,
-                                        chunk by chunk
+    load_autoencoder(folder)            its autoencoder, `encoded(vae, frames)`: its latents, and
+                                        `decoded(vae, latents)`: its frames, chunk by chunk
     latent_sizes(folder)                their channels, and pixels of a side in one
     build_autoencoder(folder)           the same without weights, on the meta device
     decoder_width(folder)               channels of its decoder at the size of the pixels

@@ -468,6 +468,12 @@ def decoded(vae: CausalVAE, latents: Tensor) -> Iterator[Tensor]:
     return vae.decoded(latents, 1)
 
 
+def encoded(vae: CausalVAE, frames: Tensor) -> Tensor:
+    """frames `b 3 t H W` in −1…1 → latents `b c t' h w`. ValueError for a number of frames that
+    isn't 4k + 1."""
+    return vae.encode(frames, chunk=1)
+
+
 FLOAT32_VAE = True
 LOADERS = {
     "WanTransformer3DModel": load_transformer,
