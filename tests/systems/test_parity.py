@@ -18,8 +18,13 @@ with warnings.catch_warnings():
 # diffusers turns torch tensors into numpy arrays in a way that numpy 2 is about to drop.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
+# The others after the fast tests, so that these take ten seconds.
+FIRST = ("wan 2.1", "wan 2.2, two experts", "wan 2.1, picture", "cogvideox 2b", "cogvideox 5b, dpm")
 
-@pytest.mark.parametrize("kind", KINDS)
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=() if k in FIRST else pytest.mark.slow) for k in KINDS]
+)
 def test_prompt_to_frames_as_diffusers(kind, tmp_path):
     for name in ("model", "out"):
         (tmp_path / name).mkdir()
