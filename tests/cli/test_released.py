@@ -329,6 +329,25 @@ def test_shards(vidgen, wan_model):
     assert ran.code == Exit.BAD_INPUT and "it lacks `blocks.2." in ran.err
 
 
+def test_variants_beside_the_weights_are_left_alone(tmp_path):
+    folder = tmp_path / "vae"
+    folder.mkdir()
+    (tmp_path / "model_index.json").write_text('{"_class_name": "WanPipeline"}')
+    (folder / "config.json").write_text("{}")
+    (folder / "model.fp16.safetensors").touch()
+    model = ModelFolder.find(str(tmp_path))
+    assert [p.name for p in model.weight_files("vae")] == ["model.fp16.safetensors"]
+    (folder / "model.safetensors").touch()
+    assert [p.name for p in model.weight_files("vae")] == ["model.safetensors"]
+    index = {"weight_map": {"a": "model-1-of-2.safetensors", "b": "model-2-of-2.safetensors"}}
+    for name in ("model.safetensors.index.json", "model.safetensors.index.fp16.json"):
+        (folder / name).write_text(json.dumps(index))
+    for name in index["weight_map"].values():
+        (folder / name).touch()
+    found = [p.name for p in model.weight_files("vae")]
+    assert found == ["model-1-of-2.safetensors", "model-2-of-2.safetensors"]
+
+
 def test_a_plan_costs_no_sampling(vidgen, model):
     words = ("--model", str(model), "--dry-run")
     ran = vidgen("generate", PROMPT, *short(model), *words)
