@@ -25,6 +25,7 @@ from vidgen.stages.encode_text import Prompt, encode_text
 from vidgen.stages.sample_keyframes import Choices, sample_keyframes, text_cond
 from vidgen.stages.upsample import Choices as Larger
 from vidgen.stages.upsample import upsample
+from vidgen.systems import save
 from vidgen.systems.base import ModelFolder
 from vidgen.systems.snap_video import (
     Carried,
@@ -96,6 +97,10 @@ def test_the_second_stage_is_heun_on_more_pixels_told_the_small_ones(folder, sma
 def test_other_methods_and_noise_levels(folder, small):
     (plain,) = upsample(small[:1], folder, Larger(2, "bicubic"), compute=CPU)
     assert plain["latents"].shape == (3, 3, 12, 32) and plain.log[-1]["method"] == "bicubic"
+    (straight,) = upsample(small[:1], folder, Larger(2, "bilinear"), compute=CPU)
+    frames = small[0].torch("latents").permute(1, 0, 2, 3)  # t c h w
+    by_hand = F.interpolate(frames, scale_factor=2, mode="bilinear").clamp(-1, 1)
+    torch.testing.assert_close(straight.torch("latents"), by_hand.permute(1, 0, 2, 3))
     (own,) = upsample(small[:1], folder, compute=CPU)
     (other,) = upsample(small[:1], folder, Larger(noise_level=0.4), compute=CPU)
     assert not torch.equal(own.torch("latents"), other.torch("latents"))
@@ -169,9 +174,34 @@ def test_refusals_name_what_and_why(folder, small, tiny_model, tmp_path):
     cut = [r.replace(tensors={"latents": r.torch("latents")[..., :8].contiguous()}) for r in small]
     with pytest.raises(InputError, match=r"`latents` is F32 \[3, 3, 6, 8\]"):
         list(upsample(cut, folder, compute=CPU))
+    settings = folder.config("upsampler")["sample"] | {"schedule": "none"}
+    unknown = changed(folder, tmp_path / "unknown", "upsampler", sample=settings)
+    with pytest.raises(InputError, match="no schedule is called `none`"):
+        list(upsample(small, unknown, compute=CPU))
     wide = changed(folder, tmp_path / "wide", "upsampler", text_dim=32)
     with pytest.raises(InputError, match=r"text.embeds` is F32 \[\d+, 16\].* \[n 32\]"):
         list(upsample(small, wide, compute=CPU))
+
+
+def test_networks_of_the_other_stage_are_refused_before_they_compute(folder, small, tmp_path):
+    base, large = load_transformer(folder).config, load_upsampler(folder).config
+    texts = list(encode_text([Prompt("a red ball")], folder))
+    alone = changed(folder, tmp_path / "alone", "upsampler")
+    rewrite(alone, "upsampler", replace(large, in_channels=3, levels=1))
+    with pytest.raises(InputError, match="in_channels is 3, and of this model's upsampler it is 6"):
+        list(upsample(small, alone, compute=CPU))
+    rewrite(alone, "transformer", replace(base, in_channels=6, levels=2))
+    with pytest.raises(InputError, match=r"in_channels is 6, .*'s transformer it is 3"):
+        list(sample_keyframes(texts, alone, Choices(), compute=CPU))
+    rewrite(alone, "transformer", replace(base, in_channels=4, out_channels=4))
+    with pytest.raises(InputError, match=r"out_channels is 4, .*'s transformer it is 3"):
+        list(sample_keyframes(texts, alone, Choices(), compute=CPU))
+
+
+def rewrite(folder: ModelFolder, component: str, config) -> None:
+    """A whole component with this network."""
+    settings = folder.config(component) | config.to_dict()
+    save.write_component(folder.path / component, settings, FIT(config))
 
 
 def test_a_checkpoint_of_the_other_preset_is_told_by_its_first_key_and_both_shapes(

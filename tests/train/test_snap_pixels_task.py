@@ -118,8 +118,15 @@ def test_the_small_video_of_the_second_stage_is_a_mean_with_noise(tiny_model, tm
     torch.testing.assert_close(noisy, levels, rtol=0.1, atol=0.01)
     with pytest.raises(UsageError, match="model is no upsampler"):
         make_task(recipe.replace(model={**recipe.model, "dim": 64, "head_dim": 16})).build()
-    with pytest.raises(UsageError, match="no whole multiple of the base's 6 × 16"):
+    with pytest.raises(UsageError, match="must be 2, 4 or 8 times the base's 6 × 16"):
         make_task(recipe.replace(data={**recipe.data, "height": 16}))
+    thrice = {"num_frames": 3, "height": 24, "width": 48, "group": [3, 12, 12]}
+    with pytest.raises(UsageError, match="data are 18 × 48, must be 2, 4 or 8 times"):
+        make_task(
+            recipe.replace(
+                model={**recipe.model, **thrice}, data={**recipe.data, "height": 18, "width": 48}
+            )
+        )
 
 
 @pytest.mark.parametrize(
@@ -127,6 +134,9 @@ def test_the_small_video_of_the_second_stage_is_a_mean_with_noise(tiny_model, tm
     [
         ("loss.sigma_in=0", "loss.sigma_in is 0, must be above 0"),
         ("loss.sigma_data=-1", "loss.sigma_data is -1"),
+        ("loss.steps=0", "loss.steps is 0, must be above 0"),
+        ("model.group=[3,5,4]", "recipe: model: groups of 5 don't divide 4 rows of patches"),
+        ("model.context_dim=20", "recipe: model: heads of 16 don't divide a width of 20"),
         ("model.text_dim=32", "makes vectors of 16"),
         ("data.fps=[0.5]", "don't fit into the 2 s of a clip"),
         ("data.num_images=-1", "data.num_images -1"),
@@ -138,7 +148,7 @@ def test_the_small_video_of_the_second_stage_is_a_mean_with_noise(tiny_model, tm
 )
 def test_refusals(task, setting, said) -> None:
     with pytest.raises(UsageError, match=said):
-        task(setting)
+        task(setting).build()
 
 
 def test_averages_by_half_life_and_a_cosine() -> None:

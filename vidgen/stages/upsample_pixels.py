@@ -18,6 +18,7 @@ from torch import Tensor
 from vidgen.diffusion import guidance
 from vidgen.diffusion.noise import Noise
 from vidgen.diffusion.prediction import Snap, denoiser
+from vidgen.diffusion.schedules import SCHEDULES
 from vidgen.diffusion.solvers import SOLVERS
 from vidgen.errors import InputError, UsageError
 from vidgen.io import log
@@ -66,8 +67,10 @@ class SecondStage:
         sampler = folder.sample(UPSAMPLER, UpsamplerSampler)
         made, small = folder.sample(UPSAMPLER, Geometry), folder.geometry
         snap_video.fitting(folder, UPSAMPLER, made, config)
+        snap_video.require_told(folder, UPSAMPLER, config, levels=2)
         path = folder.path / UPSAMPLER / "config.json"
         load.named("solver", SOLVERS, sampler, path)
+        load.named("schedule", SCHEDULES, sampler, path)
         load.named("prediction", {"snap": Snap}, sampler, path)
         if made.height * small.width != made.width * small.height or made.height % small.height:
             raise InputError(
@@ -154,9 +157,9 @@ def _checked(record: Record, stage: SecondStage) -> Record:
 
 
 def _enlarged(record: Record, scale: int, choices: Choices) -> Record:
-    """Every frame by itself, bicubically: what to compare with."""
+    """Every frame by itself, by a formula: what to compare with."""
     frames = rearrange(record.torch("latents").float(), "c t h w -> t c h w")
-    frames = F.interpolate(frames, scale_factor=scale, mode="bicubic").clamp(-1, 1)
+    frames = F.interpolate(frames, scale_factor=scale, mode=choices.method).clamp(-1, 1)
     made = rearrange(frames, "t c h w -> c t h w").contiguous()
     entry = log.new_entry(
         STAGE, argv=[STAGE, *choices.argv()], inputs=[record.digest], method=choices.method

@@ -201,9 +201,24 @@ called = Carried
 
 def sample_shape(folder: ModelFolder, config: FITConfig) -> tuple[int, int, int, int]:
     """`c t h w` of what the network makes: latents, or pixels of a model without an autoencoder.
-    InputError where that is larger than the network's grid, or has other frames."""
+    InputError where that is larger than the network's grid, or has other frames or channels."""
     stride = folder.latent_sizes[1]
+    require_told(folder, "transformer", config, levels=1)
     return fitting(folder, "transformer", folder.geometry, config, stride)
+
+
+def require_told(folder: ModelFolder, component: str, config: FITConfig, levels: int) -> None:
+    """InputError unless the network makes the model's channels and is told as many `levels`: 1 of
+    what makes samples of text alone, 2 of an upsampler, which sees the small video beside z."""
+    channels = folder.latent_sizes[0]
+    for key, wanted in (
+        ("out_channels", channels), ("in_channels", levels * channels), ("levels", levels)
+    ):  # fmt: skip
+        if (own := getattr(config, key)) != wanted:
+            raise InputError(
+                f"{folder.path}/{component}/config.json: {key} is {own}, and of this model's"
+                f" {component} it is {wanted}"
+            )
 
 
 def fitting(

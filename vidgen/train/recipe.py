@@ -199,6 +199,7 @@ def section(cls: type[T], tree: Mapping[str, Any] | None, *, where: str) -> T:
     """Build the dataclass `cls` from a mapping: known keys only, values of the declared types.
 
     Tasks use it for their own sections: `section(ModelConfig, recipe.model, where="model")`.
+    UsageError for what can't be, also where the dataclass itself refuses it with a ValueError.
     """
     tree = {} if tree is None else tree
     if not isinstance(tree, Mapping):
@@ -215,7 +216,10 @@ def section(cls: type[T], tree: Mapping[str, Any] | None, *, where: str) -> T:
     ]  # fmt: skip
     if missing:
         raise UsageError(f"recipe: {_join(where, missing[0])} is missing")
-    return cls(**values)
+    try:
+        return cls(**values)
+    except ValueError as error:  # sizes that make nothing together
+        raise UsageError(f"recipe: {where or 'the file'}: {error}") from None
 
 
 def differences(

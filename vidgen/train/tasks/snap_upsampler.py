@@ -18,7 +18,7 @@ from torch import Tensor
 from vidgen.errors import UsageError
 from vidgen.nn.fit import FIT
 from vidgen.systems import save, snap_video
-from vidgen.systems.base import ModelFolder
+from vidgen.systems.base import DOUBLINGS, ModelFolder
 from vidgen.systems.snap_video import UPSAMPLER, UpsamplerSampler, enlarged, low_cond
 from vidgen.train.task import Modules, generator
 from vidgen.train.tasks.snap_video import SnapPixelsTask
@@ -61,11 +61,11 @@ class SnapUpsamplerTask(SnapPixelsTask):
             )
         small = self.base.geometry
         self.factor = d.height // small.height
-        if self.factor < 2 or (d.height, d.width) != (
+        if self.factor not in DOUBLINGS or (d.height, d.width) != (
             self.factor * small.height, self.factor * small.width
         ):  # fmt: skip
             raise UsageError(
-                f"recipe: data are {d.height} × {d.width}, no whole multiple of the base's"
+                f"recipe: data are {d.height} × {d.width}, must be 2, 4 or 8 times the base's"
                 f" {small.height} × {small.width}"
             )
         if (small.num_frames, small.fps) != (d.num_frames, d.fps[0]):

@@ -47,7 +47,7 @@ class InputScaled(CaptionedTask):
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.weights = w = section(Loss, self.recipe.loss, where="loss")
-        for key in ("sigma_in", "sigma_data", "std"):
+        for key in ("sigma_in", "sigma_data", "std", "steps"):
             if not getattr(w, key) > 0:
                 raise UsageError(f"recipe: loss.{key} is {getattr(w, key):g}, must be above 0")
         if not 0 <= w.self_conditioned <= 1:
@@ -67,7 +67,10 @@ class InputScaled(CaptionedTask):
         )
 
     def network(self) -> FIT:
-        return FIT(self.config)
+        try:
+            return FIT(self.config)
+        except ValueError as error:
+            raise UsageError(f"recipe: model: {error}") from None
 
     def draw_levels(self, n: int, generator: torch.Generator) -> Level:
         w = self.weights
