@@ -236,7 +236,7 @@ def measured(recipe: Recipe, run: Path, seed: int, scenes: TestScenes) -> dict[s
     assert isinstance(vae, VideoAutoencoder)
     made, seeds = [], scenes.seeds
     for part in _parts(seeds):
-        made.append(frames_of(vae, task.sampled(modules, part, seed)))
+        made.append(frames_of(vae, task.generated(modules, part, seed)))
     frames = torch.cat(made)
     restored = []
     for part, x0 in zip(_parts(seeds[: len(scenes.latents)]), scenes.latents.split(CHUNK),

@@ -78,7 +78,7 @@ class UNetKeyframesTask(KeyframesTask):
             )
 
     @torch.no_grad()
-    def sampled(self, modules: Modules, seeds: Sequence[int], run_seed: int) -> Tensor:
+    def generated(self, modules: Modules, seeds: Sequence[int], run_seed: int) -> Tensor:
         """Latents `b c t h w` of these scenes' full captions, with the shipped model's sampler."""
         stride = self.vae_folder.size("vae", "stride")
         shape = (
