@@ -13,6 +13,8 @@ from einops import rearrange
 from torch import Tensor
 
 from benchmarks.claim_report import once, place
+from vidgen.diffusion import losses
+from vidgen.diffusion.level import Level
 from vidgen.diffusion.noise import Noise
 from vidgen.io.weights import sha256
 from vidgen.metrics import world_features
@@ -84,6 +86,30 @@ class UnrelatedFramesTask(SnapPixelsTask):
     def prepare(self, modules: Modules, say) -> None:
         super().prepare(modules, say)
         self.video, self.held = unrelated(self.video), unrelated(self.held)
+
+
+class ImagesApartTask(SnapPixelsTask):
+    """Images not as videos (table 3's opponent of images as videos): as a process of single images
+    has them, they are not shrunk, and all repetitions share their noise, so that there is no more
+    to see than in one."""
+
+    name = "images-apart"
+
+    def loss(
+        self, modules: Modules, batch: dict[str, Tensor], generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor | float]]:
+        x0, level = self.x0(batch), self.draw_levels(len(batch["frames"]), generator)
+        eps = torch.randn(x0.shape, generator=generator, device=x0.device)
+        eps, level = apart(eps, level, ~batch["times"].any(dim=1))
+        cond, network = self.told(modules, batch, generator), self.trained(modules, generator)
+        return losses.training_loss(network, self.prediction, x0, cond, level, eps).mean(), {}
+
+
+def apart(eps: Tensor, level: Level, image: Tensor) -> tuple[Tensor, Level]:
+    """Noise `b c t h w` and levels, with those of images as of single ones."""
+    once = eps[:, :, :1].expand_as(eps)
+    eps = torch.where(image.view(-1, 1, 1, 1, 1), once, eps)
+    return eps, level._replace(alpha=torch.where(image, 1.0, level.alpha))
 
 
 def unrelated(video: Tensor) -> Tensor:

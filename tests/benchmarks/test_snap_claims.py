@@ -60,15 +60,45 @@ def test_verdicts_of_scaling() -> None:
 def test_verdict_of_images() -> None:
     from benchmarks.snap_video.images import ARMS, checks
 
-    def rows(*values: tuple[float, float]) -> list[dict]:
+    def rows(*values: tuple[float, ...]) -> list[dict]:
         return [
             {"kind": kind, "seed": seed, "frames": v}
             for seed, pair in enumerate(values)
             for kind, v in zip(ARMS, pair, strict=True)
         ]
 
-    assert checks(rows((3.0, 2.0), (3.2, 2.1), (3.1, 2.2)))[0].verdict == "reproduced"
-    assert checks(rows((3.0, 2.0), (3.2, 5.1), (3.1, 2.2)))[0].verdict == "undecided"
+    def verdicts(*values: tuple[float, ...]) -> list[str]:
+        return [check.verdict for check in checks(rows(*values))]
+
+    apart_alike = ((3.0, 2.0, 2.0), (3.2, 2.1, 2.2), (3.1, 2.3, 2.2))
+    assert verdicts(*apart_alike) == ["reproduced", "undecided"]
+    assert verdicts((3.0, 2.5, 2.0), (3.2, 2.6, 2.1), (3.1, 2.6, 2.2)) == ["reproduced"] * 2
+    assert verdicts((3.0, 1.0, 2.0), (3.2, 1.1, 5.1), (3.1, 1.2, 2.2))[0] == "undecided"
+
+
+def test_images_apart_are_single_images_with_their_own_level() -> None:
+    from benchmarks.snap_video.arms import apart
+    from vidgen.diffusion.level import Level
+
+    eps = torch.randn(2, 3, 4, 2, 2, generator=torch.Generator().manual_seed(0))
+    level = Level(*(torch.full((2,), x) for x in (0.5, 0.25, 0.5)))
+    made, at = apart(eps, level, torch.tensor([True, False]))
+    assert (made[0] == eps[0, :, :1]).all() and torch.equal(made[1], eps[1])
+    assert at.alpha.tolist() == [1.0, 0.25] and torch.equal(at.sigma, level.sigma)
+
+
+def test_the_upsamplers_cost_is_linear_in_frames_without_local_layers(tmp_path) -> None:
+    from benchmarks.snap_video import frames
+
+    report = frames.run(tmp_path, frames.SMOKE)
+    assert (tmp_path / "snap-video-frames.png").is_file()
+    for name, found in report["figures"].items():
+        growth = found["FLOPs over the shortest's"][-1]
+        assert growth < 2 if name == frames.LINEAR else found["GFLOPs"][-1] > 0
+    flops = [frames._flops(frames.config_of(t, 0)) for t in (4, 8, 16)]
+    assert flops[2] - flops[1] == pytest.approx(2 * (flops[1] - flops[0]))
+    flops = [frames._flops(frames.config_of(t, 1)) for t in (4, 8, 16)]
+    assert flops[2] - flops[1] > 2.05 * (flops[1] - flops[0])
 
 
 @pytest.mark.slow
@@ -83,7 +113,7 @@ def test_claims_run_and_resume(claim, tmp_path, monkeypatch, capsys) -> None:
     assert runner.main(words) == 0
     report = json.loads((tmp_path / f"snap-video-{claim}.json").read_text())
     assert report["settings"]["text_encoder"] == ModelFolder.find().text_encoder
-    assert len(report["figures"]["rows"]) == {"scaling": 2, "images": 4}[claim]
+    assert len(report["figures"]["rows"]) == {"scaling": 2, "images": 6}[claim]
     assert (tmp_path / f"snap-video-{claim}.png").is_file()
     # Without its report it is put together from what was measured of each arm.
     (tmp_path / f"snap-video-{claim}.json").unlink()
