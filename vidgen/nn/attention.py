@@ -118,7 +118,7 @@ class SelfAttention(nn.Module):
         q, k = self.q_norm(q), self.k_norm(k)
         if angles is not None:
             q, k = rotate(q, angles), rotate(k, angles)
-        y = attend(q, k, v, bias=bias, probe=probe)
+        y = attend_wide(q, k, v, bias=bias, probe=probe)
         return self.out(rearrange(y, "b h n d -> b n (h d)"))
 
 
@@ -146,5 +146,5 @@ class CrossAttention(nn.Module):
         q = rearrange(self.q(x), "b n (h d) -> b h n d", h=self.heads)
         k, v = rearrange(self.kv(context), "b l (two h d) -> two b h l d", two=2, h=self.heads)
         bias = None if mask is None else rearrange(mask.bool(), "b l -> b 1 1 l")
-        y = attend(self.q_norm(q), self.k_norm(k), v, bias=bias, probe=probe)
+        y = attend_wide(self.q_norm(q), self.k_norm(k), v, bias=bias, probe=probe)
         return self.out(rearrange(y, "b h n d -> b n (h d)"))
