@@ -14,7 +14,7 @@ from vidgen.diffusion.guidance import (
     dynamic_cfg,
     dynamic_threshold,
     only_between,
-    oscillate,
+    oscillating_cfg,
     reconstruction,
     rescale,
     separate,
@@ -161,24 +161,23 @@ def test_only_between_asks_only_the_one_it_needs():
     assert (len(guided.batches), len(plain.batches)) == (1, 0)
 
 
-def test_oscillate_holds_then_alternates_and_resumes():
-    order = []
+def test_oscillating_cfg_holds_then_alternates_and_resumes():
+    found = []
 
-    def high(z, level, cond):
-        order.append("high")
-        return torch.zeros_like(z)
-
-    def low(z, level, cond):
-        order.append("low")
-        return torch.zeros_like(z)
+    def listening(z, level, cond):
+        found.append(len(z))
+        return torch.cat([x.expand(1, *SHAPE) for x in cond["text"][:, 0]])
 
     levels = schedules.linear_flow(7, 3.0)
-    guided = oscillate(high, low, levels, hold=3)
-    steps = list(euler(guided, z(), levels, None))
-    assert order == ["high"] * 3 + ["low", "high", "low", "high"]
-    order.clear()
-    list(euler(guided, z(), levels, None, start=steps[3]))
-    assert order == ["high", "low", "high"]
+    # The text is 1 and 0: the estimate is the scale.
+    guided = oscillating_cfg(listening, given(0.0), 6.0, 1.0, levels, 3)
+    scales = [6.0] * 3 + [1.0, 6.0, 1.0, 6.0]
+    for level, scale in zip(levels[:-1], scales, strict=True):
+        assert (guided(z(), level.on(z()), given(1.0)) == scale).all()
+    assert set(found) == {2 * B}  # at a scale of 1, too: carried latents keep their batch
+    steps = list(euler(guided, z(), levels, given(1.0)))
+    (*_, last) = euler(guided, z(), levels, given(1.0), start=steps[3])
+    assert torch.equal(last.z, steps[-1].z)
 
 
 # --- what is done to x0 ---------------------------------------------------------------------------

@@ -11,22 +11,24 @@ import torch.nn.functional as F
 
 from tests import tiny
 from vidgen.diffusion import guidance
+from vidgen.diffusion.level import Level
 from vidgen.diffusion.noise import Noise
 from vidgen.diffusion.prediction import Snap, denoiser
 from vidgen.diffusion.schedules import snap
 from vidgen.diffusion.solvers import SOLVERS
-from vidgen.errors import InputError, UsageError
+from vidgen.errors import InputError, OutOfMemory, UsageError
 from vidgen.nn.fit import FIT
 from vidgen.nn.pixels import to_uint8
-from vidgen.stages import plan
+from vidgen.stages import cascade, memory, plan
 from vidgen.stages.base import Compute
 from vidgen.stages.decode import decode
 from vidgen.stages.encode_text import Prompt, encode_text
 from vidgen.stages.sample_keyframes import Choices, sample_keyframes, text_cond
 from vidgen.stages.upsample import Choices as Larger
 from vidgen.stages.upsample import upsample
-from vidgen.systems import save
-from vidgen.systems.base import ModelFolder
+from vidgen.stages.upsample_pixels import SecondStage
+from vidgen.systems import save, snap_video
+from vidgen.systems.base import SCHEDULER, ModelFolder
 from vidgen.systems.snap_video import (
     Carried,
     begun_from,
@@ -92,6 +94,44 @@ def test_the_second_stage_is_heun_on_more_pixels_told_the_small_ones(folder, sma
         for step in SOLVERS["heun"](denoise, z, levels, cond | more, own):
             z = step.z
     torch.testing.assert_close(made[0].torch("latents"), z[0], rtol=1e-3, atol=1e-3)
+
+
+def test_guidance_oscillates_and_estimates_are_clipped_where_the_model_says_so(folder, tmp_path):
+    """Both stages against the solver by hand; guidance off is off."""
+    keys = {"num_inference_steps": 3, "low_guidance_scale": 1.0, "hold": 1, "threshold": 0.9}
+    made = changed(folder, tmp_path / "tamed", "upsampler",
+                   sample=folder.config("upsampler")["sample"] | keys)  # fmt: skip
+    path = made.path / SCHEDULER
+    path.write_text(json.dumps(json.loads(path.read_text()) | keys))
+    (text,) = encode_text([Prompt("a red ball")], made)
+    (record,) = sample_keyframes([text], made, Choices(guidance_scale=9.0), compute=CPU)
+    levels, shape = snap(3, sigma_in=folder.sampler.sigma_in), (3, 3, 6, 16)
+    network, times = load_transformer(made).float(), record.torch("times").float()[None]
+    cond, uncond = (part | {"times": times} for part in text_cond([record], torch.device("cpu")))
+    plain, scales = denoiser(Carried(network), Snap(folder.sampler.sigma_data)), []
+
+    def by_hand(z, level, cond):
+        both = {k: torch.cat((cond[k], uncond[k])) for k in cond}
+        twice = Level(*(x.expand(2) for x in level.on(z)))
+        c, u = plain(torch.cat((z, z)), twice, both).chunk(2)
+        step = min(range(3), key=lambda i: abs(float(levels[i].sigma - twice.sigma[0])))
+        scales.append((9.0, 1.0, 9.0)[step])
+        x0 = u + scales[-1] * (c - u)
+        s = torch.quantile(x0.abs(), 0.9).clamp(min=1)
+        return x0.clamp(-s, s) / s
+
+    noise = Noise([(0, text.id)], stage="sample-keyframes")
+    with torch.no_grad():
+        z = noise.initial(shape) * levels[0].sigma
+        for step in SOLVERS["heun"](by_hand, z, levels, cond, noise):
+            z = step.z
+    assert set(scales) == {1.0, 9.0}
+    torch.testing.assert_close(record.torch("latents"), z[0], rtol=1e-3, atol=1e-3)
+    assert record.torch("latents").abs().max() <= 1  # the last step arrives at an estimate
+    (large,) = upsample([record], made, compute=CPU)
+    assert large.torch("latents").abs().max() <= 1
+    (loose,) = upsample([record], folder, compute=CPU)
+    assert loose.torch("latents").abs().max() > 1
 
 
 def test_other_methods_and_noise_levels(folder, small):
@@ -181,6 +221,20 @@ def test_refusals_name_what_and_why(folder, small, tiny_model, tmp_path):
     wide = changed(folder, tmp_path / "wide", "upsampler", text_dim=32)
     with pytest.raises(InputError, match=r"text.embeds` is F32 \[\d+, 16\].* \[n 32\]"):
         list(upsample(small, wide, compute=CPU))
+
+
+def test_clips_that_do_not_fit_into_memory_are_refused(folder, small, monkeypatch):
+    needed = SecondStage.of(folder, Larger()).memory_bytes(CPU, 2)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: needed)
+    monkeypatch.setattr(snap_video, "load_upsampler", None)  # before any weights
+    cascade.check(folder, 2, 0, 2, CPU)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: needed - 1)
+    for attempt in (
+        lambda: list(upsample(small, folder, compute=CPU)),
+        lambda: cascade.check(folder, 2, 0, 2, CPU),
+    ):
+        with pytest.raises(OutOfMemory, match=r"--scale 2 of 2 clips takes about"):
+            attempt()
 
 
 def test_networks_of_the_other_stage_are_refused_before_they_compute(folder, small, tmp_path):

@@ -1,13 +1,15 @@
 """Training of pixels: images as videos, rates and sizes that are told, and what is refused."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests import tiny
-from vidgen.errors import UsageError
+from vidgen.errors import InputError, UsageError
 from vidgen.nn.fit import FIT, FITConfig
+from vidgen.systems.base import SCHEDULER, ModelFolder
 from vidgen.systems.snap_video import PRESETS, told
 from vidgen.train.optim import rate
 from vidgen.train.recipe import Recipe, Schedule, load_recipe, section
@@ -135,6 +137,8 @@ def test_the_small_video_of_the_second_stage_is_a_mean_with_noise(tiny_model, tm
         ("loss.sigma_in=0", "loss.sigma_in is 0, must be above 0"),
         ("loss.sigma_data=-1", "loss.sigma_data is -1"),
         ("loss.steps=0", "loss.steps is 0, must be above 0"),
+        ("loss.threshold=1.5", "recipe: loss.threshold is 1.5, must be above 0 and up to 1"),
+        ("loss.hold=0", "loss.hold is 0, must be above 0"),
         ("model.group=[3,5,4]", "recipe: model: groups of 5 don't divide 4 rows of patches"),
         ("model.context_dim=20", "recipe: model: heads of 16 don't divide a width of 20"),
         ("model.text_dim=32", "makes vectors of 16"),
@@ -159,8 +163,14 @@ def test_averages_by_half_life_and_a_cosine() -> None:
 
 
 def test_exported_folders_hold_no_autoencoder(task, tmp_path) -> None:
-    made = task()
+    made = task("loss.threshold=0.9", "loss.low_guidance_scale=1")
     made.export(made.build(), Path(tmp_path / "model"))
+    sampler = ModelFolder(tmp_path / "model").sampler
+    assert sampler == made.sampler and sampler.low_guidance_scale == 1
+    settings = json.loads((tmp_path / "model" / SCHEDULER).read_text())
+    (tmp_path / "model" / SCHEDULER).write_text(json.dumps(settings | {"threshold": 2}))
+    with pytest.raises(InputError, match="threshold is 2, must be above 0 and up to 1"):
+        ModelFolder(tmp_path / "model").sampler  # noqa: B018
     assert sorted(p.name for p in (tmp_path / "model").iterdir()) == [
         "model_index.json", "scheduler", "text_encoder", "tokenizer", "transformer",
     ]  # fmt: skip

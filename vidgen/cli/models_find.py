@@ -14,7 +14,7 @@ from vidgen.cli.console import Console
 from vidgen.errors import InputError, UsageError
 
 if TYPE_CHECKING:
-    from vidgen.systems.base import ModelFolder
+    from vidgen.systems.base import ModelFolder, Sampler
 
 # Component → commands that need it.
 SERVES = {
@@ -102,7 +102,7 @@ def describe(folder: ModelFolder) -> dict[str, Any]:
         "serves": _serves(folder, parts),
         "latent_space": _known(lambda: folder.latent_space) if has_latents else None,
         "text_encoder": _known(lambda: folder.text_encoder) if "text_encoder" in parts else None,
-        "sampler": _known(lambda: asdict(folder.sampler)) if "scheduler" in parts else None,
+        "sampler": _known(lambda: _given(folder.sampler)) if "scheduler" in parts else None,
         "geometry": _known(lambda: asdict(folder.geometry)) if has_network else None,
         "components": [_component(folder, *part) for part in parts.items()],
     }
@@ -112,6 +112,11 @@ def _serves(folder: ModelFolder, parts: Container[str]) -> list[str]:
     """The commands that the model has the component for."""
     serves = SERVES | (RELEASED if folder.released else {})
     return list(dict.fromkeys(c for part, names in serves.items() if part in parts for c in names))
+
+
+def _given(sampler: Sampler) -> dict[str, Any]:
+    """Its settings, without those that are not used."""
+    return {key: value for key, value in asdict(sampler).items() if value is not None}
 
 
 def _known(tell: Callable[[], Any]) -> Any:

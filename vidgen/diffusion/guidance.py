@@ -7,7 +7,7 @@
     guided_by           one named condition against zeros in its place (FusionFrames: keyframes)
     autoguide           away from a weaker model
     only_between        only at some noise levels
-    oscillate           two denoisers in turn (Imagen Video, Snap Video)
+    oscillating_cfg     a high scale and a low one in turn (Imagen Video, Snap Video)
     dynamic_threshold   clip x0 where guidance overshoots (Imagen)
     reconstruction      towards frames that are known (Video Diffusion Models)
 
@@ -158,19 +158,31 @@ def only_between(guided: Denoiser, plain: Denoiser, low: float, high: float) -> 
     return denoise
 
 
-def oscillate(high: Denoiser, low: Denoiser, levels: Levels, hold: int) -> Denoiser:
-    """`high` for the first `hold` steps, then `low` and `high` in turn (Imagen Video).
+def oscillating_cfg(
+    denoise: Denoiser,
+    uncond: Cond,
+    high: float,
+    low: float,
+    levels: Levels,
+    hold: int,
+    *,
+    batched: bool = True,
+) -> Denoiser:
+    """Scale `high` for the first `hold` steps, then `low` and `high` in turn (Imagen Video).
 
     The step is recognized by its level, so there is nothing to count and resuming changes nothing.
-    Neither Imagen Video nor Snap Video publishes its pattern: that `low` comes first is our guess.
+    Both branches are computed at a scale of 1, too: what a network carries from call to call is of
+    one batch. Neither Imagen Video nor Snap Video publishes its pattern: that `low` comes first is
+    our guess.
     """
     times = torch.stack([level.t.flatten()[0] for level in levels])
 
-    def denoise(z: Tensor, level: Level, cond: Any) -> Tensor:
+    def beyond_one(level: Level) -> Tensor:
         i = int((times - level.t.flatten()[0].to(times)).abs().argmin())
-        return (low if i >= hold and (i - hold) % 2 == 0 else high)(z, level, cond)
+        scale = low if i >= hold and (i - hold) % 2 == 0 else high
+        return torch.full_like(level.t, scale - 1, dtype=torch.float32)
 
-    return denoise
+    return contrast(denoise, [(uncond, beyond_one)], batched=batched)
 
 
 def rescale(x0: Tensor, like: Tensor, amount: float) -> Tensor:

@@ -97,7 +97,8 @@ def check(folder: ModelFolder, count: int, passes: int, scale: int, compute: Com
     if scale == 1 or not count:
         return
     if folder.in_pixels:
-        SecondStage.of(folder, upsample.Choices(scale))
+        stage = SecondStage.of(folder, upsample.Choices(scale))
+        stage.require_memory(compute, min(count, compute.batch_size))
         return
     method = upsample.method_of(folder, upsample.Choices(scale))
     clips = min(count, compute.batch_size)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 
-from vidgen.diffusion import guidance
 from vidgen.diffusion.level import Levels
 from vidgen.diffusion.noise import Noise
 from vidgen.diffusion.prediction import denoiser
@@ -186,7 +185,7 @@ def _sample(
     levels = method.levels
     called = system_of(folder).called(network)
     denoise = denoiser(called, load.prediction(folder))
-    denoise = guidance.cfg(denoise, uncond, method.guidance_scale)
+    denoise = load.guided(denoise, uncond, folder.sampler, levels, method.guidance_scale)
     z = noise.initial(shape).to(device) * levels[0].sigma
     with attention.kernel(compute.attention) as used:
         for step in method.solve(denoise, z, levels, cond, noise):

@@ -6,6 +6,7 @@ clips of one size, in one pass; `vidgen.systems.snap_video` has the method.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,14 +16,13 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from vidgen.diffusion import guidance
 from vidgen.diffusion.noise import Noise
 from vidgen.diffusion.prediction import Snap, denoiser
 from vidgen.diffusion.schedules import SCHEDULES
 from vidgen.diffusion.solvers import SOLVERS
 from vidgen.errors import InputError, UsageError
 from vidgen.io import log
-from vidgen.io.record import Record
+from vidgen.io.record import Record, human_bytes
 from vidgen.nn import attention
 from vidgen.nn.fit import FIT, FITConfig
 from vidgen.stages.base import (
@@ -35,6 +35,7 @@ from vidgen.stages.base import (
     require_whole,
 )
 from vidgen.stages.latents import alike, source
+from vidgen.stages.memory import require_memory
 from vidgen.stages.sample_keyframes import require_text, text_cond
 from vidgen.systems import load, snap_video
 from vidgen.systems.base import PIXELS, Geometry, ModelFolder
@@ -110,6 +111,25 @@ class SecondStage:
         require_tensor(record, "times", ("F64",), g.num_frames)
         require_text(record, self.folder, UPSAMPLER)
 
+    def memory_bytes(self, compute: Compute, count: int) -> int:
+        """About what `count` clips at once take: the weights, and the widest moment of a block, a
+        feed-forward's hidden layer beside what it begins and ends with."""
+        c, branches = self.config, 1 if self.sampler.guidance_scale == 1 else 2
+        widest = count * branches * math.prod(c.grid) * c.dim * (c.mlp_ratio + 6)
+        kept = sum(file.stat().st_size for file in self.folder.weight_files(UPSAMPLER))
+        pixels = 4 * 6 * count * math.prod(self.shape)  # z, its noise, the small ones, enlarged
+        return kept + pixels + int(widest * compute.torch_dtype().itemsize)
+
+    def require_memory(self, compute: Compute, count: int) -> None:
+        """OutOfMemory where so many clips at once wouldn't fit."""
+        alone = human_bytes(self.memory_bytes(compute, 1))
+        require_memory(
+            self.memory_bytes(compute, count),
+            compute.torch_device(),
+            what=f"--scale {self.factor} of {count} clip{'s' * (count > 1)}",
+            next=f"--batch-size 1, which takes about {alone}" if count > 1 else "another device",
+        )
+
 
 def upsample_pixels(
     records: Iterable[Record],
@@ -121,8 +141,8 @@ def upsample_pixels(
 ) -> Iterator[Record]:
     """Pixels records `3 T h w` → the same with more pixels, and attributes `height` and `width` to
     match. All else stays. Noise follows from a sample's seed, the id of what it was sampled from,
-    and its size. InputError, before any weights are read, for records that hold no pixels, or
-    pixels that the network isn't made for."""
+    and its size. Before any weights are read InputError for records that hold no pixels, or pixels
+    that the network isn't made for, and OutOfMemory for what doesn't fit."""
     if choices.method != choices.METHODS[0]:
         for record in records:
             require_pixels(record, folder)
@@ -132,6 +152,7 @@ def upsample_pixels(
     network = Loading(lambda: snap_video.load_upsampler(folder), now=compute.preload)
     checked = (_checked(record, stage) for record in records)
     for clips in alike(checked, compute.batch_size):
+        stage.require_memory(compute, len(clips))
         yield from _sampled(clips, stage, network, compute, notify)
 
 
@@ -200,7 +221,7 @@ def _sampled(
 
     levels = load.levels_of(stage.sampler, stage.steps)
     denoise = denoiser(Carried(network), Snap(stage.sampler.sigma_data))
-    denoise = guidance.cfg(denoise, uncond, stage.sampler.guidance_scale)
+    denoise = load.guided(denoise, uncond, stage.sampler, levels)
     z = noise.initial(stage.shape).to(device) * levels[0].sigma
     with attention.kernel(compute.attention) as used:
         for step in SOLVERS[stage.sampler.solver](denoise, z, levels, cond, noise):

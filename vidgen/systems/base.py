@@ -58,6 +58,22 @@ class Sampler:
 
 
 @dataclass(frozen=True)
+class PixelSampler(Sampler):
+    """The same of a model that makes pixels, and what keeps guidance from saturating them (Snap
+    Video, §3.6; Imagen, Saharia et al. 2022, §2.3; Imagen Video, Ho et al. 2022, §3.6).
+
+    ValueError for a threshold above 1."""
+
+    threshold: float | None = None  # share of an estimate's numbers to keep unclipped; None: all
+    low_guidance_scale: float | None = None  # in turn with guidance_scale; None: that alone
+    hold: int = 1  # steps with guidance_scale before the low one has its first turn
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and not 0 < self.threshold <= 1:
+            raise ValueError(f"threshold is {self.threshold:g}, must be above 0 and up to 1")
+
+
+@dataclass(frozen=True)
 class ClipSampler(Sampler):
     """The same of a network that is told how far apart the frames of a clip are."""
 
@@ -231,7 +247,8 @@ class ModelFolder:
     def sampler(self) -> Sampler:
         if self.released:
             return self.released.sampler(self)
-        return _settings(Sampler, self._json(SCHEDULER), f"{self.path / SCHEDULER}: ")
+        kind = PixelSampler if self.in_pixels else Sampler
+        return _settings(kind, self._json(SCHEDULER), f"{self.path / SCHEDULER}: ")
 
     @cached_property
     def geometry(self) -> Geometry:
@@ -281,11 +298,18 @@ def _settings(kind: type[S], values: dict[str, Any], where: str) -> S:
     for f in fields(kind):  # type: ignore[arg-type]
         if f.name in values or f.default is MISSING:
             found[f.name] = _checked(str(f.type), values.get(f.name), where + f.name)
-    return kind(**found)
+    try:
+        return kind(**found)
+    except ValueError as error:
+        raise InputError(f"{where}{error}") from None
 
 
 def _checked(kind: str, value: Any, where: str) -> Any:
-    """The value, if it is of the kind: text, a whole number or a number, both above zero."""
+    """The value, if it is of the kind: text, a whole number or a number, both above zero; or null
+    where there may be none."""
+    kind, _, none = kind.partition(" | ")
+    if none and value is None:
+        return None
     if kind == "str":
         word, fits = "text", isinstance(value, str)
     else:

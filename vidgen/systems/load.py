@@ -10,8 +10,10 @@ from typing import Any, Self, TypeVar
 
 from torch import Tensor, nn
 
+from vidgen.diffusion import guidance
+from vidgen.diffusion.cond import Cond
 from vidgen.diffusion.level import Levels
-from vidgen.diffusion.prediction import PREDICTIONS, Prediction
+from vidgen.diffusion.prediction import PREDICTIONS, Denoiser, Prediction
 from vidgen.diffusion.schedules import SCHEDULES
 from vidgen.diffusion.solvers import SOLVERS, Solver
 from vidgen.errors import InputError, UsageError
@@ -19,7 +21,7 @@ from vidgen.io import weights
 from vidgen.nn.keys import differences, shapes
 from vidgen.nn.meta import on_meta
 from vidgen.nn.unet import UNet, UNetConfig
-from vidgen.systems.base import SCHEDULER, ClipSampler, ModelFolder, Sampler
+from vidgen.systems.base import SCHEDULER, ClipSampler, ModelFolder, PixelSampler, Sampler
 
 T = TypeVar("T")
 Module = TypeVar("Module", bound=nn.Module)
@@ -188,6 +190,27 @@ def levels_of(sampler: Sampler, num_inference_steps: int) -> Levels:
     schedule = SCHEDULES[sampler.schedule]
     settings = _settings(schedule, sampler, ("shift", "sigma_in"))
     return schedule(num_inference_steps, **settings)
+
+
+def guided(
+    denoise: Denoiser,
+    uncond: Cond,
+    sampler: Sampler,
+    levels: Levels,
+    scale: float | None = None,
+) -> Denoiser:
+    """The denoiser with the sampler's guidance away from `uncond`, at these levels, and with what
+    keeps pixels from saturating. `scale`: instead of the sampler's own; 1 is no guidance."""
+    scale = sampler.guidance_scale if scale is None else scale
+    own = sampler if isinstance(sampler, PixelSampler) else None
+    if own is None or own.low_guidance_scale is None or scale == 1:
+        denoise = guidance.cfg(denoise, uncond, scale)
+    else:
+        low = own.low_guidance_scale
+        denoise = guidance.oscillating_cfg(denoise, uncond, scale, low, levels, own.hold)
+    if own is None or own.threshold is None:
+        return denoise
+    return guidance.dynamic_threshold(denoise, own.threshold)
 
 
 def _settings(wants: Callable[..., Any], sampler: Sampler, names: tuple[str, ...]) -> dict:

@@ -23,7 +23,9 @@ sizes as shares of the grid's; heights that don't divide are padded at the botto
 what is cut off again has no part in the loss; the low-resolution video of the upsampler comes on
 further channels, enlarged bilinearly, with p times unit Gaussian noise on it and its noise level p
 as a second token, p even from 0 to `UpsamplerSampler.max_noise_level` in training; the upsampler
-begins with the base's positions, stretched over its larger grid, and zeros for those channels.
+begins with the base's positions, stretched over its larger grid, and zeros for those channels. Of
+dynamic thresholding and oscillating guidance neither the share nor the pattern is published: they
+are settings of a model that makes pixels (`PixelSampler`), off unless it says so.
 
 Parameters, counted: `500m` 495.0 M and `3.9b` 3,910.9 M, where table 8's sizes alone give 494.8 and
 3,910.6 with the networks of the three scalar tokens at a width that nobody published;
@@ -41,7 +43,7 @@ from torch import Tensor
 
 from vidgen.errors import InputError
 from vidgen.nn.fit import FIT, FITConfig
-from vidgen.systems.base import Geometry, ModelFolder, Sampler
+from vidgen.systems.base import Geometry, ModelFolder, PixelSampler
 from vidgen.systems.load import filled
 
 _500M = FITConfig()
@@ -86,7 +88,7 @@ UPSAMPLER = "upsampler"  # the component
 
 
 @dataclass(frozen=True)
-class UpsamplerSampler(Sampler):
+class UpsamplerSampler(PixelSampler):
     """How the upsampler is sampled: `sample` in its config.json, beside a `Geometry`."""
 
     noise_level: float = 0.1  # on the small video, unless the user names one

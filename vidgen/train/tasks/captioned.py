@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from vidgen.diffusion import guidance, losses
+from vidgen.diffusion import losses
 from vidgen.diffusion.level import Level
 from vidgen.diffusion.noise import Noise
 from vidgen.diffusion.prediction import Network, Prediction, denoiser
@@ -176,7 +176,7 @@ class CaptionedTask(Task):
         uncond = {k: x[len(prompts) :] for k, x in both.items()} | more
         noises = load.levels_of(self.sampler, self.sampler.num_inference_steps)
         denoise = denoiser(self.called(modules), self.prediction)
-        denoise = guidance.cfg(denoise, uncond, self.sampler.guidance_scale)
+        denoise = load.guided(denoise, uncond, self.sampler, noises)
         z = noise.initial(self.shape()).to(self.device) * noises[0].sigma
         for step in SOLVERS[self.sampler.solver](denoise, z, noises, cond, noise):
             z = step.z

@@ -7,7 +7,8 @@ Menapace et al. 2024, table 8).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from vidgen.diffusion.level import Level, noised
 from vidgen.diffusion.prediction import Network, Snap, denoiser
 from vidgen.errors import UsageError
 from vidgen.nn.fit import FIT, FITConfig
-from vidgen.systems.base import Sampler
+from vidgen.systems.base import PixelSampler, Sampler
 from vidgen.systems.snap_video import SELF_CONDITIONED, Carried, seen, told
 from vidgen.train.recipe import section
 from vidgen.train.task import Modules
@@ -38,15 +39,27 @@ class Loss:
     steps: int = 16  # of sampling, unless the user says otherwise
 
 
+@dataclass(frozen=True)
+class PixelsLoss(Loss):
+    """The same, and how pixels are sampled unless the user says otherwise (`PixelSampler`)."""
+
+    guidance_scale: float = 2.5
+    threshold: float | None = None
+    low_guidance_scale: float | None = None
+    hold: int = 1
+
+
 class InputScaled(CaptionedTask):
     """`model` is a `FITConfig`. What is trained on, latents or pixels, another class says."""
 
     config_class = FITConfig
+    loss_class: type = Loss
     system = "snap-video"
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self.weights = w = section(Loss, self.recipe.loss, where="loss")
+        w: Any = section(self.loss_class, self.recipe.loss, where="loss")
+        self.weights = w
         for key in ("sigma_in", "sigma_data", "std", "steps"):
             if not getattr(w, key) > 0:
                 raise UsageError(f"recipe: loss.{key} is {getattr(w, key):g}, must be above 0")
@@ -126,3 +139,17 @@ class SnapPixelsTask(InputScaled, TextToPixelsTask):
     """One sample is the frames of one clip, or one frame of it as often."""
 
     name = "snap-video-pixels"
+    loss_class = PixelsLoss
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        w = self.weights
+        for key in ("guidance_scale", "low_guidance_scale", "hold"):
+            if (value := getattr(w, key)) is not None and not value > 0:
+                raise UsageError(f"recipe: loss.{key} is {value:g}, must be above 0")
+        own = {key: getattr(w, key) for key in ("threshold", "low_guidance_scale", "hold")}
+        settings = asdict(self.sampler) | own | {"guidance_scale": w.guidance_scale}
+        try:
+            self.sampler = PixelSampler(**settings)
+        except ValueError as error:
+            raise UsageError(f"recipe: loss.{error}") from None
