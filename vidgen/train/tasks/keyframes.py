@@ -43,7 +43,7 @@ class KeyframesTask(TextToLatentsTask):
         self.weights = section(Loss, self.recipe.loss, where="loss")
         meaning = self.weights.prediction
         self.prediction = PREDICTIONS[meaning]()
-        self.sampler = Sampler(meaning, "linear_flow", "dpmpp_2m", 8, 2.5, shift=3.0)
+        self.sampler = Sampler(meaning, "linear_flow", "dpmpp_2m_sde", 16, 2.5, shift=3.0)
 
     def network(self) -> VideoDiT:
         """With `data.start`, what that computes."""
