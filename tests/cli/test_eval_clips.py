@@ -241,6 +241,24 @@ def test_clips_that_are_read_side_by_side_are_the_same(skip_bad, heard) -> None:
     assert read(2) == read(5) == alone
 
 
+@pytest.mark.parametrize("readers", [1, 2, 5])
+def test_what_the_system_refuses_is_said_in_its_turn(readers, heard, monkeypatch) -> None:
+    def refused(path: str) -> str:
+        if path.endswith("v2"):
+            raise PermissionError(path)
+        return "video"
+
+    for i in range(3):
+        Path(f"v{i}").write_bytes(b"GIF8")
+    monkeypatch.setattr(eval_clips, "content_of", refused)
+    with pytest.raises(InputError, match="v0: can't be read"):
+        next(clips(["v0", "v1", "v2"], None, heard, readers=readers))
+    bad: list[str] = []
+    with pytest.raises(PermissionError):
+        next(clips(["v0", "v1", "v2"], None, heard, skip_bad=True, bad=bad, readers=readers))
+    assert [line.partition(":")[0] for line in bad] == ["v0", "v1"]
+
+
 def test_clips_that_nobody_asks_for_are_not_read(heard, monkeypatch) -> None:
     read = []
     of_video = eval_clips.of_video

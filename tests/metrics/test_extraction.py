@@ -135,6 +135,22 @@ def test_an_error_in_a_network_of_many_threads_ends_them(two_threads) -> None:
     assert torch.get_num_threads() == 2
 
 
+@pytest.mark.parametrize("by_threads", [False, True])
+def test_of_two_errors_the_first_one_is_told(two_threads, by_threads) -> None:
+    """That of a batch before that of a clip behind it, however many are computed at a time."""
+
+    def broken():
+        yield from some(5)
+        raise InputError("clip 6 is broken")
+
+    def fails(clips: torch.Tensor) -> torch.Tensor:
+        raise InputError("clip 1 is too short")
+
+    fails.settings, fails.by_threads = {}, by_threads  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match="clip 1"):
+        run(broken(), 2, fails)
+
+
 def test_no_more_is_read_than_is_needed_soon() -> None:
     read = []
 

@@ -22,7 +22,7 @@ from vidgen.cli.eval_clip import SKIP, Clip, Sampling, of_record, of_video
 from vidgen.cli.media import RECORD_SUFFIXES, VIDEO_SUFFIXES, content_of
 from vidgen.cli.runner import require_stdin
 from vidgen.cli.sources import free_id, records_of
-from vidgen.errors import InputError, UsageError, VidgenError
+from vidgen.errors import InputError, UsageError
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -143,17 +143,17 @@ _Item = Callable[[], Clip]
 
 def _items(sources: list[str], sampling: Sampling) -> Generator[_Item]:
     for source in sources:
-        if content_of(source) == "video":
-            yield partial(of_video, source, sampling)
-            continue
         try:
+            if content_of(source) == "video":
+                yield partial(of_video, source, sampling)
+                continue
             for record in records_of([source], "evaluate"):
                 yield partial(of_record, record, source, sampling)
-        except VidgenError as error:  # where the next record would be
+        except Exception as error:  # where the next record would be
             yield partial(_fail, error)
 
 
-def _fail(error: VidgenError) -> Clip:
+def _fail(error: Exception) -> Clip:
     raise error
 
 

@@ -85,9 +85,19 @@ def _computed(read: Iterator[Batch], extractor: Extractor) -> Generator[Batch]:
     waiting: deque[Future[Batch]] = deque()
     # A number of threads belongs to the thread that sets it, and to those that begin after.
     pool = ThreadPoolExecutor(threads, "extract", torch.set_num_threads, (1,))
+
+    def begun() -> Iterator[Future[Batch]]:
+        try:
+            for batch in read:
+                yield pool.submit(compute, batch)
+        except Exception as error:  # in its turn: behind what may be wrong with earlier batches
+            failed: Future[Batch] = Future()
+            failed.set_exception(error)
+            yield failed
+
     try:
-        for batch in read:
-            waiting.append(pool.submit(compute, batch))
+        for future in begun():
+            waiting.append(future)
             if len(waiting) > threads:
                 yield waiting.popleft().result()
         while waiting:
