@@ -180,6 +180,19 @@ def test_a_length_that_is_not_so(tmp_path, monkeypatch, opened) -> None:
         assert opened == [path] * openings
 
 
+@pytest.mark.parametrize("lie", [1e20, float("inf"), -1e20])
+@pytest.mark.parametrize("sampling", SAMPLINGS, ids=str)
+def test_a_duration_that_is_not_so(sampling, lie, tmp_path, monkeypatch) -> None:
+    """Matroska has it in a tag, in words, of any length."""
+    path = str(tmp_path / "c.mp4")
+    write_clip(counting(40), path)
+    said = VideoFile.info
+    monkeypatch.setattr(
+        VideoFile, "info", lambda self: replace(said(self), num_frames=None, duration_s=lie)
+    )
+    assert same(path, sampling) is not None
+
+
 def test_a_folder_that_states_no_rate_has_the_one_asked_for(tmp_path) -> None:
     """So that its last frames can be taken, too."""
     frames = counting(40).numpy("frames")

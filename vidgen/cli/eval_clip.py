@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vidgen.io.record import Record
     from vidgen.io.video_info import VideoInfo
 
+LONGEST = 1e9  # seconds that are believed of a header; more of them may be no whole number at all
 SKIP = "--skip-bad leaves out what can't be used, and counts it"
 
 
@@ -120,6 +121,8 @@ def _expected(info: VideoInfo, fps: float | None) -> int:
     """How many frames a video has by what it says of itself, as far as it does; at a rate, if one
     is given."""
     said, lasts = info.num_frames, info.duration_s
+    if lasts is not None:
+        lasts = min(lasts, LONGEST)
     if fps is None:
         return round((lasts or 0.0) * info.fps) if said is None else said
     return _at_rate((said or 0) / info.fps if lasts is None else lasts, fps)
