@@ -77,5 +77,7 @@ def test_checkpoints_come_as_often_as_asked(sample, monkeypatch):
 def test_options_without_effect_are_refused(sample, vidgen, tiny_model):
     ran = sample("--stop-after", "2")
     assert ran.code == Exit.USAGE and "--checkpoint FOLDER" in ran.err
+    ran = sample("--checkpoint-every", "2")
+    assert ran.code == Exit.USAGE and "--checkpoint-every has no effect" in ran.err
     ran = vidgen("sample", "--prompt", "a can", "--checkpoint", "x", "--model", str(tiny_model))
     assert ran.code == Exit.USAGE and "for released models" in ran.err

@@ -104,7 +104,7 @@ def generate(
     check_count(out, count, single=video, why=quotes)
     folder = ModelFolder.find(model)
     passes, scale = passes_of(folder, passes, console), scale_of(folder, scale, console)
-    checkpoints = keeping.checkpoints(folder)
+    checkpoints = keeping.checkpoints(folder, given)
     check_prompts(found, folder, console)
     compute = running.compute()
 

@@ -389,7 +389,7 @@ class Keeping:
     stop_after: _StopAfter = None
     resume: _Resume = "auto"
 
-    def checkpoints(self, folder: ModelFolder) -> Checkpoints | None:
+    def checkpoints(self, folder: ModelFolder, given: Given) -> Checkpoints | None:
         """The same in the words of the stages. UsageError for options that have no effect."""
         from vidgen.stages.checkpoints import Checkpoints
 
@@ -399,6 +399,7 @@ class Keeping:
                     "--stop-after and --resume want a folder to keep steps in",
                     next="--checkpoint FOLDER",
                 )
+            given.refuse("checkpoint_every", why="it is for --checkpoint")
             return None
         if not folder.released:
             raise UsageError(

@@ -114,7 +114,7 @@ def sample(
     wanted = Wanted.of(denoising, num_frames, size, image, lora)
     folder = ModelFolder.find(model)
     folder.component("transformer")
-    passes, checkpoints = passes_of(folder, passes, console), keeping.checkpoints(folder)
+    passes, checkpoints = passes_of(folder, passes, console), keeping.checkpoints(folder, given)
     if not prompt:
         given.refuse("no_cache", why="text records are encoded already; it is for --prompt")
         sample_texts(

@@ -177,6 +177,15 @@ def require_whole(record: Record, name: str) -> int:
 FLOATS = ("F32", "F16", "BF16")
 
 
+def compiled(network: Any, compute: Compute) -> Any:
+    """The network; compiled block by block if that is asked for. Once, when it is loaded: each time
+    is a compilation of its own."""
+    if compute.compile:
+        for block in network.blocks:
+            block.compile()
+    return network
+
+
 class Loading:
     """Weights that are read once: in the background from `now` on, or when first asked for."""
 

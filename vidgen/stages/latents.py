@@ -17,7 +17,7 @@ from vidgen.io import log
 from vidgen.io.record import Record
 from vidgen.nn import attention
 from vidgen.nn.unet import UNet
-from vidgen.stages.base import Compute, Loading, Notify, batched
+from vidgen.stages.base import Compute, Loading, Notify, batched, compiled
 from vidgen.stages.sample_keyframes import own_seed
 from vidgen.systems.base import ClipSampler
 from vidgen.systems.load import ClipNetwork
@@ -85,16 +85,8 @@ class Method(Generic[N]):
 
 
 def loading(network: ClipNetwork, compute: Compute) -> Loading:
-    """The network, on the CPU, compiled block by block if that is asked for."""
-
-    def load() -> UNet:
-        loaded = network.load()
-        if compute.compile:
-            for block in loaded.blocks:
-                block.compile()
-        return loaded
-
-    return Loading(load, now=compute.preload)
+    """The network, on the CPU."""
+    return Loading(lambda: compiled(network.load(), compute), now=compute.preload)
 
 
 def alike(records: Iterable[Record], batch_size: int) -> Iterator[list[Record]]:

@@ -28,6 +28,7 @@ from vidgen.stages.base import (
     Notify,
     Silent,
     batched,
+    compiled,
     require_kind,
     require_tensor,
 )
@@ -124,15 +125,11 @@ def _picture(
 
 
 def _load(folder: ModelFolder, run: Run, choices: Choices, compute: Compute) -> list[nn.Module]:
-    """The networks with what is fused into them, on the CPU, compiled block by block if that is
-    asked for."""
+    """The networks with what is fused into them, on the CPU."""
     networks = [run.load(component, compute.torch_dtype()) for component in run.components]
     for component, network in zip(run.components, networks, strict=True):
         fuse(network, component, choices.loras, folder.released.layer_names(network))
-    for network in networks if compute.compile else ():
-        for block in network.blocks:  # type: ignore[union-attr]
-            block.compile()
-    return networks
+    return [compiled(network, compute) for network in networks]
 
 
 def _space(folder: ModelFolder, notify: Notify) -> str:

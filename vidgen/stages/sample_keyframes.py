@@ -24,6 +24,7 @@ from vidgen.stages.base import (
     Notify,
     Silent,
     batched,
+    compiled,
     require_kind,
     require_tensor,
 )
@@ -96,7 +97,9 @@ def sample_keyframes(
     record that is no text, or text of another encoder.
     """
     method = _method(folder, choices)
-    network = Loading(lambda: system_of(folder).load_transformer(folder), now=compute.preload)
+    network = Loading(
+        lambda: compiled(system_of(folder).load_transformer(folder), compute), now=compute.preload
+    )
     jobs = _jobs(records, folder, choices)
     for batch in batched(jobs, compute.batch_size):
         yield from _sample(batch, network, folder, method, choices, compute, notify)
@@ -171,9 +174,6 @@ def _sample(
 ) -> Iterator[Record]:
     device, dtype = compute.torch_device(), compute.torch_dtype()
     network = loading.get().to(device=device, dtype=dtype)
-    if compute.compile:
-        for block in network.blocks:
-            block.compile()
     geometry, shape = folder.geometry, system_of(folder).sample_shape(folder, network.config)
 
     times = torch.tensor(geometry.times, dtype=torch.float64)

@@ -30,6 +30,7 @@ from vidgen.stages.base import (
     Compute,
     Loading,
     Notify,
+    compiled,
     require_kind,
     require_tensor,
     require_whole,
@@ -149,7 +150,9 @@ def upsample_pixels(
             yield _enlarged(record, int(choices.scale), choices)
         return
     stage = SecondStage.of(folder, choices)
-    network = Loading(lambda: snap_video.load_upsampler(folder), now=compute.preload)
+    network = Loading(
+        lambda: compiled(snap_video.load_upsampler(folder), compute), now=compute.preload
+    )
     checked = (_checked(record, stage) for record in records)
     for clips in alike(checked, compute.batch_size):
         stage.require_memory(compute, len(clips))
@@ -205,9 +208,6 @@ def _sampled(
 ) -> Iterator[Record]:
     device, dtype = compute.torch_device(), compute.torch_dtype()
     network = loading.get().to(device=device, dtype=dtype)
-    if compute.compile:
-        for block in network.blocks:
-            block.compile()
     small = torch.stack([r.torch("latents").float() for r in records])
     sources, size = [source(r) for r in records], f"{small.shape[3]}x{small.shape[4]}"
     noise, told = (Noise(sources, stage=f"{name} {size}") for name in (STAGE, f"{STAGE}-told"))
