@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Generator, Iterator
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -150,13 +150,16 @@ class VideoFile:
                 yield frame
                 shown += 1
         except _Damage as damage:
-            # Several threads stop at different frames; one alone says which come before the fault.
-            for frame in islice(_frames_before_damage(self.path), shown, None):
-                yield frame
-                shown += 1
-            total = f" of {self.stream.frames}" if self.stream.frames > shown else ""
+            # Several threads stop at different frames, before the fault or behind it; one alone says
+            # which come before it.
+            good = 0
+            for frame in _frames_before_damage(self.path):
+                good += 1
+                if good > shown:
+                    yield frame
+            total = f" of {self.stream.frames}" if self.stream.frames > good else ""
             raise InputError(
-                f"{self.path}: the video is damaged: the first {shown}{total} frames can be read",
+                f"{self.path}: the video is damaged: the first {good}{total} frames can be read",
                 why=str(damage),
                 next="get the file again, or use only the frames before the damage",
             ) from damage
