@@ -150,8 +150,8 @@ class VideoFile:
                 yield frame
                 shown += 1
         except _Damage as damage:
-            # Several threads stop at different frames, before the fault or behind it; one alone says
-            # which come before it.
+            # Several threads stop at different frames, before the fault or behind it; one alone
+            # says which come before it.
             good = 0
             for frame in _frames_before_damage(self.path):
                 good += 1
