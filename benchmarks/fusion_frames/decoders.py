@@ -31,7 +31,7 @@ from vidgen.nn.movq import MoVQConfig, MoVQDecoder
 from vidgen.stages.base import Compute
 from vidgen.systems.base import ModelFolder
 from vidgen.train.loop import train
-from vidgen.train.recipe import Recipe, load_recipe, merge, section
+from vidgen.train.recipe import Recipe, section
 
 CLAIM = "decoders"
 
@@ -158,23 +158,30 @@ def checks(found: dict[str, dict[str, list[float]]]) -> list[Check]:
 def recipe(
     row: Row, folder: ModelFolder, settings: Settings, steps: int, *, start: Path | None
 ) -> Recipe:
-    """The shipped recipe of video decoders with this row's layers, and the claim's own sizes."""
-    shipped = load_recipe("world-video-decoder").to_dict()
-    own = {
-        "model": settings.model | {
-            "temporal": row.temporal, "temporal_attention": row.attention
+    """The training of a row; it is none of the shipped recipe, which begins elsewhere."""
+    return section(
+        Recipe,
+        {
+            "task": "video-decoder",
+            "model": settings.model | {
+                "temporal": row.temporal, "temporal_attention": row.attention
+            },
+            "data": {
+                "vae": str(folder.path), "level": settings.level, "sizes": [list(settings.pixels)],
+                "num_frames": [settings.num_frames] * 2, "fps": [clips.FPS],
+                "start": start and str(start), "trained": row.trained,
+            },
+            "loss": {"latent_noise": 0.1},
+            "optim": {
+                "name": "adamw", "lr": settings.lr, "betas": [0.9, 0.95],
+                "muon_match": [], "muon_kernels": [],
+            },
+            "schedule": {"warmup_steps": min(50, steps // 2), "decay_fraction": 0.6},
+            "steps": steps, "batch_size": settings.batch_size, "ema": 0.98, "dtype": "bfloat16",
+            "eval_every": 0, "sample_every": 0, "checkpoint_every_s": 60.0, "seed": 5,
         },
-        "data": {
-            "vae": str(folder.path), "level": settings.level, "sizes": [list(settings.pixels)],
-            "num_frames": [settings.num_frames] * 2, "fps": [clips.FPS],
-            "start": start and str(start), "trained": row.trained,
-        },
-        "minutes": None, "steps": steps, "batch_size": settings.batch_size, "ema": 0.98,
-        "optim": {"name": "adamw", "lr": settings.lr, "muon_kernels": []},
-        "schedule": {"warmup_steps": min(50, steps // 2), "decay_fraction": 0.6},
-        "eval_every": 0, "sample_every": 0, "checkpoint_every_s": 60.0,
-    }  # fmt: skip
-    return section(Recipe, merge(shipped, own), where="")
+        where="",
+    )  # fmt: skip
 
 
 def parameters(row: Row, settings: Settings) -> int:

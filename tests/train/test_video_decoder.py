@@ -19,8 +19,8 @@ from vidgen.systems.base import ModelFolder
 from vidgen.systems.video_decoder import load_video_decoder
 from vidgen.train.loop import train
 from vidgen.train.recipe import Optim, Recipe, load_recipe, section
-from vidgen.train.task import make_task
-from vidgen.train.tasks.pixels import clip_scores
+from vidgen.train.task import generator, make_task
+from vidgen.train.tasks.pixels import PixelLoss, clip_scores, noisy, pixel_loss
 
 IMAGE = {"channels": 4, "widths": [8, 8, 8], "blocks": 1, "attention": [], "patch": 2, "groups": 4}
 SMALL = {"sizes": [[16, 32]], "num_frames": [2, 3], "level": "basic"}
@@ -106,6 +106,43 @@ def test_a_beginning_that_does_not_fit_is_refused(image, vae):
         make_task(recipe(IMAGE | {"blocks": 2}, data)).build()
     with pytest.raises(UsageError, match="nothing of `inflate` is for time only"):
         make_task(recipe(IMAGE | {"temporal": "inflate"}, data | {"trained": "temporal"})).build()
+
+
+def test_it_begins_as_the_decoder_of_the_autoencoder(vae):
+    """The latents of `tests.tiny` have 4 channels, its decoder widths of 8."""
+    model = {
+        "body": "autoencoder", "channels": 4, "widths": [8, 8, 8], "blocks": 1, "attention": [],
+        "patch": 2, "temporal": "conv1d",
+    }  # fmt: skip
+    task = make_task(recipe(model, {"vae": str(vae), "start": "vae"}))
+    modules = task.build()
+    latents = torch.randn(1, 4, 3, 2, 4)
+    with torch.no_grad():
+        made, expected = modules["video_decoder"](latents), modules["vae"].decode(latents)
+        torch.testing.assert_close(made, expected, rtol=0, atol=1e-5)
+    with pytest.raises(UsageError, match=r"data\.start: of another decoder"):
+        make_task(recipe(IMAGE, {"vae": str(vae), "start": "vae"})).build()
+
+
+def test_noise_on_latents_is_of_one_spread_or_of_many():
+    latents = torch.zeros(64, 2, 8, 4, 4)
+    spreads = [
+        noisy(latents, PixelLoss(latent_noise=0.2, latent_noise_varies=v), generator(0, "n"))
+        .square().mean(dim=(1, 3, 4)).sqrt() for v in (False, True)
+    ]  # fmt: skip
+    assert (spreads[0] - 0.2).abs().max() < 0.1
+    quantiles = spreads[1].flatten().quantile(torch.tensor([0.25, 0.5, 0.75]))
+    torch.testing.assert_close(quantiles, torch.tensor([0.0125, 0.05, 0.1125]), atol=0.01, rtol=0)
+
+
+def test_what_changes_from_frame_to_frame_counts_more_than_what_stays():
+    weights = PixelLoss(changes=2.0)
+    stays = torch.full((1, 3, 4, 2, 2), 0.5)
+    comes = stays * torch.tensor([1.0, -1.0, 1.0, -1.0])[:, None, None]
+    (still, _), (trembling, _) = pixel_loss(stays, weights), pixel_loss(comes, weights)
+    assert trembling - still == pytest.approx(2.0 * 1.0)  # each change is of 1
+    alone, _ = pixel_loss(stays[:, :, :1], weights)
+    assert alone == still
 
 
 def test_a_batch_is_clips_and_a_function_of_its_step(vae):

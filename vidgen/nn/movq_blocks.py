@@ -15,6 +15,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from vidgen.nn.attention import attend
+from vidgen.nn.autoencoder import PixelNorm
 
 EPS = 1e-6
 
@@ -36,20 +37,26 @@ class GroupNorm(nn.GroupNorm):
 
 
 class SpatialNorm(nn.Module):
-    """GroupNorm(x) · scale(z) + shift(z), with z the latents, enlarged to the size of x by
-    repetition (MoVQ §3.2; there is no 1 + in front of the scale).
+    """norm(x) · scale(z) + shift(z), with z the latents, enlarged to the size of x by repetition
+    (MoVQ §3.2; there is no 1 + in front of the scale). The norm is over `groups` of channels, as
+    published, or, where there are None, over the channels of each pixel.
 
     A 1 × 1 convolution and a repetition commute: the convolutions run at the size of z. A new norm
     has scale near one and shift near zero, which is our choice.
     """
 
-    def __init__(self, width: int, channels: int, groups: int) -> None:
+    def __init__(self, width: int, channels: int, groups: int | None) -> None:
         super().__init__()
-        self.norm = GroupNorm(width, groups)
+        self.norm = GroupNorm(width, groups) if groups else PixelNorm(width)
         self.scale = nn.Conv2d(channels, width, 1)
         self.shift = nn.Conv2d(channels, width, 1)
         nn.init.ones_(self.scale.bias)  # type: ignore[arg-type]
         nn.init.zeros_(self.shift.bias)  # type: ignore[arg-type]
+
+    def look_away(self) -> None:
+        """Begin as the norm alone, whatever the latents."""
+        for part in (self.scale, self.shift):
+            nn.init.zeros_(part.weight)
 
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
         """x `n w h w`, z `n c h' w'` → the shape of x."""
@@ -119,17 +126,18 @@ class ResBlock(nn.Module):
     """skip(x) + time2(conv2(silu(norm2(time1(conv1(silu(norm1(x)))))))); skip is 1 × 1 where the
     width changes.
 
+    groups    of the norms; None: norms pixel by pixel, and no norm2
     time      the convolutions over time, None for none
     inflated  the block's own convolutions are 3 × 3 × 3
     """
 
     def __init__(
-        self, width_in: int, width: int, channels: int, groups: int,
+        self, width_in: int, width: int, channels: int, groups: int | None,
         *, time: Conv | None = None, inflated: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         self.norm1 = SpatialNorm(width_in, channels, groups)
-        self.norm2 = SpatialNorm(width, channels, groups)
+        self.norm2 = SpatialNorm(width, channels, groups) if groups else None
         conv = SpaceTimeConv if inflated else FrameConv
         self.conv1 = conv(width_in, width)
         self.conv2 = _zeroed(conv(width, width))  # a new block is its skip
@@ -140,7 +148,9 @@ class ResBlock(nn.Module):
         h = self.conv1(F.silu(self.norm1(x, z)), frames)
         if self.time1 is not None:
             h = self.time1(h, frames)
-        h = self.conv2(F.silu(self.norm2(h, z)), frames)
+        if self.norm2 is not None:
+            h = self.norm2(h, z)
+        h = self.conv2(F.silu(h), frames)
         if self.time2 is not None:
             h = self.time2(h, frames)
         return self.skip(x) + h
@@ -149,7 +159,7 @@ class ResBlock(nn.Module):
 class TimeBlock(nn.Module):
     """x + conv2(silu(norm2(conv1(silu(norm1(x)))))) with convolutions 3 × 1 × 1 over time."""
 
-    def __init__(self, width: int, channels: int, groups: int) -> None:
+    def __init__(self, width: int, channels: int, groups: int | None) -> None:
         super().__init__()
         self.norm1 = SpatialNorm(width, channels, groups)
         self.norm2 = SpatialNorm(width, channels, groups)
@@ -182,7 +192,7 @@ class _Heads(nn.Module):
 class Attention(_Heads):
     """Pixels of a frame attend to each other: x + out(attention(norm(x)))."""
 
-    def __init__(self, width: int, channels: int, groups: int) -> None:
+    def __init__(self, width: int, channels: int, groups: int | None) -> None:
         super().__init__(width)
         self.norm = SpatialNorm(width, channels, groups)
 
@@ -194,9 +204,9 @@ class TimeAttention(_Heads):
     """A pixel attends to the same pixel of all frames. Frames have no positions, and the norm does
     not look at the latents: so it is in the authors' code."""
 
-    def __init__(self, width: int, groups: int) -> None:
+    def __init__(self, width: int, groups: int | None) -> None:
         super().__init__(width)
-        self.norm = GroupNorm(width, groups)
+        self.norm = GroupNorm(width, groups) if groups else PixelNorm(width)
         _zeroed(self.out)
 
     def forward(self, x: Tensor, z: Tensor, frames: int) -> Tensor:
@@ -212,3 +222,14 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor, z: Tensor, frames: int) -> Tensor:
         return self.conv(F.interpolate(x, scale_factor=2.0))
+
+
+class ShuffleUp(nn.Module):
+    """A 3 × 3 convolution to four times the channels, which become 2 × 2 pixels."""
+
+    def __init__(self, width_in: int, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width_in, 4 * width, 3, padding=1)
+
+    def forward(self, x: Tensor, z: Tensor, frames: int) -> Tensor:
+        return F.pixel_shuffle(self.conv(x), 2)

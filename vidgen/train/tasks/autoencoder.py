@@ -32,7 +32,7 @@ from vidgen.systems.base import ModelFolder
 from vidgen.systems.save import write_component, write_index
 from vidgen.train.recipe import section
 from vidgen.train.task import Modules, Task, generator, share
-from vidgen.train.tasks.pixels import PixelLoss, clip_scores, pixel_loss
+from vidgen.train.tasks.pixels import PixelLoss, clip_scores, noisy, pixel_loss
 from vidgen.world.render import render
 from vidgen.world.scene import VALIDATION_SEEDS, sample_scene
 
@@ -100,8 +100,7 @@ class AutoencoderTask(Task):
         vae = _vae(modules)
         with torch.set_grad_enabled(not self.data.decoder_only):
             latents = vae.encode(frames).float()
-        noise = torch.randn(latents.shape, generator=generator, device=latents.device)
-        made = vae.decode(latents + self.weights.latent_noise * noise).float()
+        made = vae.decode(noisy(latents, self.weights, generator)).float()
         error = made - frames
         mean = latents.mean(dim=(0, 2, 3, 4))
         std = latents.std(dim=(0, 2, 3, 4))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from vidgen.metrics import fidelity
@@ -15,20 +16,38 @@ class PixelLoss:
 
     squared: float = 1.0
     edges: float = 0.5
-    latent_noise: float = 0.05  # spread of the noise on the latents
+    changes: float = 0.0  # of the error from a frame to the next: what flickers
+    latent_noise: float = 0.05  # spread of the noise on the latents …
+    latent_noise_varies: bool = False  # … or its most: every frame draws u² of it, u of 0 … 1
 
 
 def pixel_loss(error: Tensor, weights: PixelLoss) -> tuple[Tensor, Tensor]:
     """error `b 3 t h w`, of pixels in −1 … 1 → (the loss, the mean square)."""
     edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
     squared = error.square().mean()
-    return error.abs().mean() + weights.squared * squared + weights.edges * edges, squared
+    loss = error.abs().mean() + weights.squared * squared + weights.edges * edges
+    if weights.changes and error.shape[2] > 1:
+        loss = loss + weights.changes * error.diff(dim=2).abs().mean()
+    return loss, squared
+
+
+def noisy(latents: Tensor, weights: PixelLoss, generator: torch.Generator) -> Tensor:
+    """latents `b c t h w` as a model might make them: with errors of the spread that is told."""
+    noise = torch.randn(latents.shape, generator=generator, device=latents.device)
+    spread: Tensor | float = weights.latent_noise
+    if weights.latent_noise_varies:
+        b, _, t, _, _ = latents.shape
+        u = torch.rand((b, 1, t, 1, 1), generator=generator, device=latents.device)
+        spread = spread * u.square()
+    return latents + spread * noise
 
 
 def clip_scores(made: Tensor, frames: Tensor) -> dict[str, float]:
     """Mean over frames of their PSNR, dB, and over clips of their flicker, where anything stands
-    still (`vidgen.metrics.fidelity`); uint8 `b t h w 3`."""
+    still, and of how their errors change (`vidgen.metrics.fidelity`); uint8 `b t h w 3`."""
     scores = {"psnr": float(fidelity.psnr(made, frames).mean())}
+    if made.shape[1] > 1:
+        scores["error_change"] = float(fidelity.error_change(made, frames).mean())
     trembling = fidelity.flicker(made, frames)
     if not trembling.isnan().all():
         scores["flicker"] = float(trembling.nanmean())

@@ -1,9 +1,10 @@
 """Train a video decoder: clips of the world, encoded frame by frame, decoded together.
 
-FusionFrames (arXiv 2311.13073, §3.4): the encoder is frozen, so latents stay what they were, and of
-the decoder either everything is trained or only what it has for time. `data.start` is an image
-decoder (`temporal: none`), from which a video decoder begins as its equal, or a video decoder that
-is trained on. The loss is the autoencoder's.
+FusionFrames (arXiv 2311.13073, §3.4): the encoder is frozen, so latents stay what they were, and
+of the decoder either everything is trained or only what it has for time. `data.start` is the
+decoder of the autoencoder itself or another image decoder (`temporal: none`), from which a video
+decoder begins as its equal, or a video decoder that is trained on. The loss is the autoencoder's,
+and may count how the error changes from frame to frame.
 
 Beside the signal-to-noise ratio it measures flicker, and both of the image decoder that belongs to
 the encoder, on the same held-out clips.
@@ -22,14 +23,14 @@ from torch import Tensor
 from vidgen.errors import UsageError
 from vidgen.io.image import write_png
 from vidgen.nn.autoencoder import VideoAutoencoder
-from vidgen.nn.movq import MoVQConfig, MoVQDecoder
+from vidgen.nn.movq import MoVQConfig, MoVQDecoder, image_decoder
 from vidgen.nn.pixels import from_uint8, to_uint8
 from vidgen.systems import save, world
 from vidgen.systems.base import ModelFolder
 from vidgen.systems.video_decoder import COMPONENT, load_video_decoder
 from vidgen.train.recipe import section
 from vidgen.train.task import Modules, Task, generator, share
-from vidgen.train.tasks.pixels import PixelLoss, clip_scores, pixel_loss
+from vidgen.train.tasks.pixels import PixelLoss, clip_scores, noisy, pixel_loss
 from vidgen.world.render import frame_times, render
 from vidgen.world.scene import VALIDATION_SEEDS, sample_scene
 
@@ -46,7 +47,8 @@ class Data:
     sizes: tuple[tuple[int, int], ...] = ((40, 64), (40, 64), (40, 64), (80, 128))
     num_frames: tuple[int, int] = (5, 9)  # of a clip, the fewest and the most
     fps: tuple[float, ...] = (8.0,)  # one a step, in turn
-    start: str | None = None  # a model that holds `video_decoder/`: where the weights begin
+    # Where the weights begin: "vae", as the decoder of `vae`, or a model with a `video_decoder/`.
+    start: str | None = None
     trained: Literal["all", "temporal"] = "all"
 
 
@@ -73,8 +75,12 @@ class VideoDecoderTask(Task):
 
     def build(self) -> dict[str, torch.nn.Module]:
         decoder = MoVQDecoder(self.config)
+        vae = world.load_autoencoder(self.vae_folder).float()
         if self.data.start is not None:
-            start = load_video_decoder(ModelFolder.find(self.data.start))
+            start = (
+                image_decoder(vae) if self.data.start == "vae"
+                else load_video_decoder(ModelFolder.find(self.data.start))
+            )  # fmt: skip
             try:
                 decoder.begin(start.state_dict())
             except ValueError as error:
@@ -89,7 +95,6 @@ class VideoDecoderTask(Task):
         for p in decoder.parameters():
             if p.ndim == 4:  # as the pictures are
                 p.data = p.data.contiguous(memory_format=torch.channels_last)
-        vae = world.load_autoencoder(self.vae_folder).float()
         return {COMPONENT: decoder, "vae": vae}
 
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
@@ -117,8 +122,7 @@ class VideoDecoderTask(Task):
         frames = from_uint8(rearrange(batch["frames"], "b t h w c -> b c t h w"))
         with torch.no_grad():
             latents = _vae(modules).encode(frames).float()
-        noise = torch.randn(latents.shape, generator=generator, device=latents.device)
-        made = modules[COMPONENT](latents + self.weights.latent_noise * noise).float()
+        made = modules[COMPONENT](noisy(latents, self.weights, generator)).float()
         loss, squared = pixel_loss(made - frames, self.weights)
         return loss, {"psnr": -10 * (squared.detach() / 4).log10()}
 
