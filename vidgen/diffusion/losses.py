@@ -16,18 +16,28 @@ from vidgen.diffusion.prediction import Network, Prediction
 
 
 def training_loss(
-    network: Network, prediction: Prediction, x0: Tensor, cond: Any, level: Level, eps: Tensor
+    network: Network,
+    prediction: Prediction,
+    x0: Tensor,
+    cond: Any,
+    level: Level,
+    eps: Tensor,
+    importance: Tensor | None = None,
 ) -> Tensor:
     """Weighted mean squared error of the network's output, one number for each sample: (b,).
 
-    x0, eps: (b, ...); level: (b,). Call it under autocast if the network should run in bfloat16;
-    the error itself is float32.
+    x0, eps: (b, ...); level: (b,); importance: how much each number counts, of a shape that
+    broadcasts to x0's. Call it under autocast if the network should run in bfloat16; the error
+    itself is float32.
     """
     level = level.on(x0)
     z = noised(x0, eps, level)
     scaled, t = prediction.inputs(z, level)
     error = network(scaled, t, cond).float() - prediction.target(x0, eps, level)
-    return (expand(prediction.weight(level), error) * error**2).flatten(1).mean(1)
+    squared = expand(prediction.weight(level), error) * error**2
+    if importance is not None:
+        squared = squared * importance
+    return squared.flatten(1).mean(1)
 
 
 def logit_normal_flow(

@@ -140,7 +140,13 @@ class CaptionedTask(Task):
         eps = torch.randn(x0.shape, generator=generator, device=x0.device)
         cond = self.told(modules, batch, generator)
         network = self.trained(modules, generator)
-        return losses.training_loss(network, self.prediction, x0, cond, level, eps).mean(), {}
+        weights = self.importance(batch)
+        loss = losses.training_loss(network, self.prediction, x0, cond, level, eps, weights)
+        return loss.mean(), {}
+
+    def importance(self, batch: dict[str, Tensor]) -> Tensor | None:
+        """How much each number of a batch's samples counts; None: all alike."""
+        return None
 
     def error(
         self, modules: Modules, x0: Tensor, cond: dict[str, Tensor], draw: torch.Generator

@@ -76,19 +76,17 @@ class TextToLatentsTask(CaptionedTask):
         dtype = getattr(torch, self.recipe.dtype)
         space = self.vae_folder.latent_space
         folder = cache_folder(Path(self.data.cache), space, self.geometry, dtype)
-        self.clips = [(self.data.level, seed) for seed in range(self.data.num)]
-        self.clips += [("full", seed) for seed in range(self.data.num_full)]
-        parts = []
-        for level, num in ((self.data.level, self.data.num), ("full", self.data.num_full)):
-            if num:
-                parts.append(
-                    cached_latents(
-                        folder, num, vae,
-                        level=level, geometry=self.geometry, say=say, dtype=dtype,
-                        world=World(self.rank, self.world, self.device),
-                    )
-                )  # fmt: skip
-        self.latents = torch.cat(parts)
+        self.clips = [(level, seed) for level, num in self.parts() for seed in range(num)]
+        world = World(self.rank, self.world, self.device)
+        self.latents = torch.cat(
+            [
+                cached_latents(
+                    folder, num, vae,
+                    level=level, geometry=self.geometry, say=say, dtype=dtype, world=world,
+                )
+                for level, num in self.parts()
+            ]
+        )  # fmt: skip
         start = VALIDATION_SEEDS.start
         self.held_seeds = range(start, start + 256)
         self.held_latents = {
@@ -103,12 +101,21 @@ class TextToLatentsTask(CaptionedTask):
             for level in dict.fromkeys(level for level, _ in self.clips)
         }
 
+    def parts(self) -> list[tuple[str, int]]:
+        """The level and number of the clips of each part of the cache."""
+        parts = ((self.data.level, self.data.num), ("full", self.data.num_full))
+        return [(level, num) for level, num in parts if num]
+
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
         size = self.recipe.batch_size
         rows = [self._index(step * size + row) for row in share(size, rank, world)]
         draw = random.Random(f"{self.recipe.seed}/{step}/{rank}")
         captions = self.draw_captions([self.clips[row] for row in rows], draw)
-        return {"latents": self.latents[rows], **self.tokens(captions)}
+        return self.clips_of(rows) | self.tokens(captions)
+
+    def clips_of(self, rows: list[int]) -> dict[str, Tensor]:
+        """What a batch holds of the clips in these rows of the cache."""
+        return {"latents": self.latents[rows]}
 
     def x0(self, batch: dict[str, Tensor]) -> Tensor:
         return batch["latents"].float()
