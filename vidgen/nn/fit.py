@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from vidgen.nn.attention import Probe, attend_wide
 
 INIT_SCALE = 3**-0.5  # of torch's own initialisation of linear layers, biases too
-POSITION_STD = 0.02
+LATENT_STD = 0.02
 FREQUENCIES = 8  # learned, of the noise level's features
 TOKEN_HIDDEN = 1024  # width of the MLPs that make scalars tokens; ours, by the parameter count
 
@@ -57,6 +57,7 @@ class FITConfig:
     mlp_ratio: float = 4.0
     dropout: float = 0.1  # in the feed-forwards of global layers
     levels: int = 1  # scalars of the noise: 2 with the level of a low-resolution condition
+    position_std: float = 0.02  # that positions begin with; patches have 1
 
     def __post_init__(self) -> None:
         for name in ("patch", "group"):  # JSON has lists
@@ -241,8 +242,8 @@ class FIT(nn.Module):
         volume = math.prod(c.patch)
         self.patch_in: nn.Linear = Linear(c.in_channels * volume, c.dim)
         self.patch_norm = norm(c.dim)
-        self.positions = nn.Parameter(POSITION_STD * torch.randn(math.prod(c.grid), c.dim))
-        self.latents = nn.Parameter(POSITION_STD * torch.randn(c.latents, c.latent_dim))
+        self.positions = nn.Parameter(c.position_std * torch.randn(math.prod(c.grid), c.dim))
+        self.latents = nn.Parameter(LATENT_STD * torch.randn(c.latents, c.latent_dim))
         self.previous = FeedForward(c.latent_dim, c.mlp_ratio)
         self.previous_norm = norm(c.latent_dim)
         nn.init.zeros_(self.previous_norm.weight)

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from vidgen.diffusion import losses
-from vidgen.diffusion.level import Level, noised
+from vidgen.diffusion.cond import select
+from vidgen.diffusion.level import Level, expand, noised
 from vidgen.diffusion.prediction import Network, Snap, denoiser
 from vidgen.errors import UsageError
 from vidgen.nn.fit import FIT, FITConfig
@@ -23,6 +24,7 @@ from vidgen.systems.snap_video import SELF_CONDITIONED, Carried, seen, told
 from vidgen.train.recipe import section
 from vidgen.train.task import Modules
 from vidgen.train.tasks.captioned import CaptionedTask
+from vidgen.train.tasks.keyframes import Loss as Flow
 from vidgen.train.tasks.text_to_latents import TextToLatentsTask
 from vidgen.train.tasks.text_to_pixels import TextToPixelsTask
 
@@ -100,11 +102,12 @@ class InputScaled(CaptionedTask):
         def raw(z: Tensor, t: Tensor, cond: dict[str, Tensor]) -> Tensor:
             known, latents = told(cond), None
             z = seen(z, cond)
-            if share:
+            drawn = torch.rand(len(z), generator=generator, device=z.device) < share
+            if drawn.any():
                 with torch.no_grad():
-                    _, latents = network(z, t, **known)
-                drawn = torch.rand(len(z), 1, 1, generator=generator, device=z.device)
-                latents = latents * (drawn < share)
+                    _, found = network(z[drawn], t[drawn], **select(known, drawn))
+                latents = found.new_zeros(len(z), *found.shape[1:])
+                latents[drawn] = found
             return network(z, t, latents=latents, **known)[0]
 
         return raw
@@ -112,16 +115,18 @@ class InputScaled(CaptionedTask):
     def error(
         self, modules: Modules, x0: Tensor, cond: dict[str, Tensor], draw: torch.Generator
     ) -> float:
-        """EDM's weighted error of x0, self-conditioned once, on the levels of the input scaling at
-        hand and EDM's own distribution; comparable between runs of one sigma_in."""
-        level = losses.lognormal_edm(len(x0), generator=draw, sigma_in=self.weights.sigma_in)
+        """Of the velocity eps − x0, self-conditioned once, on the levels that the task `keyframes`
+        measures on, whatever the input scaling: comparable with that task, and between runs."""
+        sigma_in = self.weights.sigma_in
+        t = losses.logit_normal_flow(len(x0), mean=Flow.t_mean, std=Flow.t_std, generator=draw)
         eps = torch.randn(x0.shape, generator=draw, device=x0.device)
+        sigma = t.sigma / (t.alpha * sigma_in)
+        level = Level(sigma, torch.full_like(sigma, 1 / sigma_in), sigma)
         z = noised(x0, eps, level)
         denoise = denoiser(self.called(modules), self.prediction)
         denoise(z, level, cond)
         found = denoise(z, level, cond)
-        weight = 1 + level.sigma**-2  # for data of unit spread
-        return float((weight * (found - x0).square().flatten(1).mean(1)).mean())
+        return float(((found - x0) / expand(t.sigma, x0)).square().mean())
 
 
 class SnapVideoTask(InputScaled, TextToLatentsTask):
