@@ -181,7 +181,7 @@ def test_a_folder_with_a_damaged_index_is_left_out_with_a_warning(vidgen, copy) 
     [
         (("show",), "which model is to be shown?"),
         (("show", "nonesuch"), "no model called `nonesuch`"),
-        (("shou", "tiny"), "must be one of list, show, verify, promote, card; did you mean show?"),
+        (("shou", "tiny"), "remove, show, verify, promote, card; did you mean show?"),
         (("--dir", "nonesuch"), "--models nonesuch: is no folder"),
     ],
 )

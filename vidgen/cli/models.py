@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from vidgen.cli.console import Console, printable
+from vidgen.cli.console import Console
 from vidgen.cli.evaluate_world import Judge
 from vidgen.cli.models_card import Also, Curves, Failures, Report, Runs, card
-from vidgen.cli.models_find import components, describe, find, pick
+from vidgen.cli.models_find import compare, components, describe, find, pick, stored_as
 from vidgen.cli.models_promote import SCHEMAS as PROMOTED
 from vidgen.cli.models_promote import As, ModelsDir, Num, promote
+from vidgen.cli.models_store import Download, add, counting, remove
+from vidgen.cli.models_text import as_detail, as_table, as_verdict
 from vidgen.cli.options import Device, DryRun, FileOutput, Json, argument, option
 from vidgen.cli.page import Page
 from vidgen.cli.runner import print_json, print_text
@@ -26,15 +27,28 @@ PAGE = Page(
     name="models",
     summary="the models that are here, and what they can do",
     description="""\
-`vidgen models` lists the models that come with vidgen, and those in the folders of --models: what
-each makes, which commands it serves, its size, and what to give to --model to use it.
+`vidgen models` lists the models that come with vidgen, those that have a name here, and those in
+the folders of --models: what each makes, which commands it serves, its size, and what to give to
+--model to use it. Components of several models that have the same weights, such as one text encoder
+of two, are named below.
+
+`vidgen models add FOLDER` gives a model folder a name, which --model then takes, in every command.
+`vidgen models add OWNER/NAME`, or OWNER/NAME@REVISION, does so for a model of the Hugging Face hub
+that is in the hub's cache on this disk. Nothing is copied: the store has a link to each file that
+vidgen reads, and its size and SHA-256. Only with --download is anything fetched from the net:
+those files, as far as they are not here; what was interrupted goes on from there, and weights that
+a stored model has already are linked to, not fetched. A file of the hub's cache that has not the
+SHA-256 that the hub says is refused. -f puts a model in the place of another one. `vidgen models
+remove MODEL` forgets a name; files stay where they are.
 
 `vidgen models show MODEL` tells of one model: its components with their configs, numbers of
 parameters and SHA-256, the names of its latent space and its text encoder, and how it is sampled
 unless you say otherwise. Only the headers of weight files are read, and hashes that are remembered.
 
 `vidgen models verify MODEL` hashes every weight file anew, builds every network, and compares both
-with what is there, by name and shape of each tensor. Exit code 3 if anything is wrong.
+with what is there, by name and shape of each tensor. Of a stored model every file is compared with
+what it was when it was added, first of all: files that are missing, truncated or changed are
+named. Exit code 3 if anything is wrong.
 
 `vidgen models promote FOLDER` puts a trained model in the place of a shipped one, if it is whole
 and no worse: both are sampled for the same validation captions, from the same noise, and the judge
@@ -58,6 +72,8 @@ same files give the same card.""",
         ("vidgen models", "all there are"),
         ("vidgen models show world", "one of them"),
         ("vidgen models verify world", "whether it is whole"),
+        ("vidgen models add Wan2.1-T2V-1.3B-Diffusers --as wan", "a name for a folder"),
+        ("vidgen models add --download Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "a model of the hub"),
         ("vidgen models --json", "for other programs"),
         ("vidgen models promote runs/world-keyframes/model -n", "what promoting it would do"),
         ("vidgen models card world --report report.json --run runs/world-keyframes -o card.md",
@@ -66,18 +82,30 @@ same files give the same card.""",
     notes={
         "FILES": """\
 A model is a folder as diffusers has it: model_index.json, and a folder for each component with a
-config and safetensors weights. Hashes are remembered in $XDG_CACHE_HOME/vidgen/weights.""",
+config and safetensors weights. Hashes are remembered in $XDG_CACHE_HOME/vidgen/weights.
+
+Stored models are folders of links in $XDG_DATA_HOME/vidgen/models (default ~/.local/share), each
+with a manifest.json. The hub's cache is where HF_HOME and HF_HUB_CACHE say.""",
+        "NAMES": """\
+What --model is given is a folder's path, if it has a slash in it and that folder is there.
+Otherwise it is the name of a shipped model, of a stored one (of one from the hub OWNER/NAME is a
+name, too), of a folder in those of VIDGEN_MODELS, or of a folder here. A name of several models is
+an error that tells where they are; a path says which is meant.""",
     },
     see_also=["vidgen-systems(1)", "vidgen-train(1)", "vidgen-evaluate-world(1)"],
 )  # fmt: skip
 
 Action = Annotated[
-    Literal["list", "show", "verify", "promote", "card"],
-    argument("ACTION", "list (the default), show, verify, promote or card"),
+    Literal["list", "add", "remove", "show", "verify", "promote", "card"],
+    argument("ACTION", "list (the default), add, remove, show, verify, promote or card"),
 ]
 Model = Annotated[
     str | None,
-    argument("MODEL", "a model's name or folder; all by default, for list and verify"),
+    argument(
+        "MODEL",
+        "a model's name or folder; all by default, for list and verify; for add a"
+        " folder, or OWNER/NAME of the hub",
+    ),
 ]
 Folders = Annotated[
     str | None,
@@ -94,6 +122,7 @@ _COMPONENT = obj(
         "bytes": WHOLE,
         "files": array(TEXT),
         "sha256": or_null(SHA256),
+        "same_as": array(TEXT),
         "config": {"type": "object"},
         "problems": array(TEXT),
     },
@@ -102,7 +131,10 @@ _COMPONENT = obj(
 SCHEMAS = {
     "vidgen.models/1": report(
         "vidgen.models/1",
-        "What `vidgen models --json` prints; `problems` are there after `verify`",
+        "What `vidgen models --json` prints; `problems` are there after `verify`, those of a model"
+        " itself are of files that belong to no component. stored: where a stored model comes from:"
+        " a folder, and of the hub `repo`, `revision` and `commit`. same_as: components of other"
+        " models with the same weight files",
         {
             "models": array(
                 obj(
@@ -111,13 +143,16 @@ SCHEMAS = {
                         "path": TEXT,
                         "system": TEXT,
                         "shipped": SWITCH,
+                        "stored": or_null({"type": "object"}),
                         "serves": array(TEXT),
                         "latent_space": or_null(TEXT),
                         "text_encoder": or_null(TEXT),
                         "sampler": or_null({"type": "object"}),
                         "geometry": or_null({"type": "object"}),
                         "components": array(_COMPONENT),
-                    }
+                        "problems": array(TEXT),
+                    },
+                    optional=("problems",),
                 )
             )
         },
@@ -128,6 +163,8 @@ SCHEMAS = {
 
 # Action → what to say when it needs a model and has none: the question, a line to type.
 NEXT = {
+    "add": ("which folder is to be added?", "vidgen models add FOLDER --as NAME"),
+    "remove": ("which model is to be forgotten?", "vidgen models remove NAME"),
     "show": ("which model is to be shown?", "vidgen models show world"),
     "promote": ("which model is to be promoted?", "vidgen models promote runs/NAME/model"),
     "card": ("of which model is the card?", "vidgen models card world --report report.json"),
@@ -141,7 +178,8 @@ def models(
     model: Model = None,
     *,
     folders: Folders = None,
-    name: As = "world",
+    name: As = None,
+    download: Download = False,
     num: Num = 128,
     judge: Judge = None,
     models_dir: ModelsDir = None,
@@ -154,138 +192,99 @@ def models(
     device: Device = "auto",
     dry_run: DryRun = False,
 ) -> int | None:
-    given: dict[str, dict[str, Any]] = {
-        "promote": {"--dry-run": dry_run, "--models-dir": models_dir},
-        "card": {"--report": report, "--also": also, "--run": run, "--failures": failures,
-                 "--curve": curve, "--output": out.output != "-", "--force": out.force},
+    given = {
+        "--as": (name, {"add", "promote"}), "--download": (download, {"add"}),
+        "--dry-run": (dry_run, {"add", "promote"}), "--models-dir": (models_dir, {"promote"}),
+        "--report": (report, {"card"}), "--also": (also, {"card"}), "--run": (run, {"card"}),
+        "--failures": (failures, {"card"}), "--curve": (curve, {"card"}),
+        "--output": (out.output != "-", {"card"}), "--force": (out.force, {"add", "card"}),
     }  # fmt: skip
     refuse_others(action, given)
     if action in NEXT and model is None:
         what, line = NEXT[action]
         raise UsageError(what, next=line)
-    if action == "promote" and model is not None:
-        promote(
-            console, model, name=name, num=num, judge=judge, models_dir=models_dir,
-            device=device, dry_run=dry_run, json=json,
-        )  # fmt: skip
-        return None
-    found = find(folders, console)
-    if model is not None:
-        found = [pick(model, found)]
+    match action, model:
+        case "promote", str():
+            promote(
+                console, model, name=name or "world", num=num, judge=judge, models_dir=models_dir,
+                device=device, dry_run=dry_run, json=json,
+            )  # fmt: skip
+            return None
+        case "add", str():
+            add(console, model, name, download=download, force=out.force, dry_run=dry_run)
+            return None
+        case "remove", str():
+            remove(console, model)
+            return None
+    everything = find(folders, console)
+    found = everything if model is None else [pick(model, everything)]
     described = [describe(folder) for folder in found]
     if action == "card":
         card(described[0], out, report=report, also=also or (), runs=run or (),
              failures=failures, curves=curve or ())  # fmt: skip
         return None
+    compare(described, everything)
+    for m in described:
+        if damaged := [c["name"] for c in m["components"] if c["files"] and not c["sha256"]]:
+            told = (
+                f"{', '.join(damaged)} can't be read; `vidgen models verify {m['name']}` says why"
+            )
+            if action != "verify":
+                console.warn(f"{m['name']}: {told}")
     if action == "verify":
-        _verify(found, described)
+        _verify(found, described, console)
     if json:
         print_json({"schema": "vidgen.models/1", "models": described})
     else:
         show = {"list": as_table, "show": as_detail, "verify": as_verdict}[action]
         print_text(show(described))
-    if any(c.get("problems") for m in described for c in m["components"]):
-        bad = next(m for m in described if any(c["problems"] for c in m["components"]))
-        raise InputError(f"{bad['path']}: the model is not whole", next="fetch or export it again")
+    if bad := next((m for m in described if _problems(m)), None):
+        raise InputError(f"{bad['path']}: the model is not whole", next=_mended(bad))
     return None
 
 
-def refuse_others(action: str, given: Mapping[str, Mapping[str, Any]]) -> None:
-    """UsageError for an option of another action; `given`: action → its options' values."""
-    for other, options in given.items():
-        flag = next((flag for flag, value in options.items() if value), None)
-        if flag and action != other:
-            raise UsageError(f"{flag} is for `vidgen models {other}`, not for {action}")
+def refuse_others(action: str, given: Mapping[str, tuple[Any, Collection[str]]]) -> None:
+    """UsageError for an option of other actions; `given`: option → its value, the actions that it
+    is for."""
+    for flag, (value, actions) in given.items():
+        if value and action not in actions:
+            one = " and ".join(f"`vidgen models {other}`" for other in sorted(actions))
+            raise UsageError(f"{flag} is for {one}, not for {action}")
 
 
-def _verify(found: Sequence[ModelFolder], described: Sequence[dict[str, Any]]) -> None:
-    """Add `problems` to each component."""
+def _mended(m: dict[str, Any]) -> str:
+    """What makes a model whole again."""
+    stored = m["stored"]
+    if stored and "repo" in stored:
+        wanted = f"{stored['repo']}@{stored['commit']}"
+        return f"vidgen models add --download {wanted} --as {m['name']} -f fetches what is missing"
+    if stored:
+        line = f"vidgen models add {stored['folder']} --as {m['name']} -f"
+        return f"{line}, if it is as it should be now"
+    return "fetch or export it again"
+
+
+def _problems(m: dict[str, Any]) -> bool:
+    return any(x.get("problems") for x in (m, *m["components"]))
+
+
+def _verify(
+    found: Sequence[ModelFolder], described: Sequence[dict[str, Any]], console: Console
+) -> None:
+    """Add `problems` to each model and component. What has changed since it was added is not looked
+    at further."""
     from vidgen.systems.verify import verify
 
     for folder, row in zip(found, described, strict=True):
-        problems = dict(verify(folder, components(folder)))
+        parts = components(folder)
+        row["problems"] = []
+        changed: dict[str, list[str]] = {name: [] for name in parts}
+        if stored := stored_as(folder):
+            for file, wrong in stored.changes(counting(console, "read")).items():
+                part, _, name = file.rpartition("/")
+                told = changed.get(part, row["problems"])
+                told.append(f"{name}: {wrong}")
+        same = {name: kind for name, kind in parts.items() if not changed[name]}
+        problems = changed | dict(verify(folder, same))
         for component in row["components"]:
             component["problems"] = problems[component["name"]]
-
-
-# --- printing -------------------------------------------------------------------------------------
-
-
-def as_table(rows: Sequence[dict[str, Any]]) -> str:
-    """One line a model."""
-    if not rows:
-        return "there are no models here; `vidgen train` makes some"
-    lines = [("model", "system", "makes", "serves", "size", "--model")]
-    for m in rows:
-        size = _megabytes(sum(c["bytes"] for c in m["components"]))
-        name = m["name"] if m["shipped"] else m["path"]
-        lines.append((m["name"], m["system"], _makes(m), ", ".join(m["serves"]), size, name))
-    return "\n".join(_columns(lines))
-
-
-def as_detail(rows: Sequence[dict[str, Any]]) -> str:
-    """All that is known of the models."""
-    return "\n\n".join("\n".join(_detail(m)) for m in rows)
-
-
-def _detail(m: dict[str, Any]) -> Iterator[str]:
-    yield f"{m['name']}: {m['path']}"
-    s = m["sampler"]
-    facts = [
-        ("system", m["system"]),
-        ("serves", ", ".join(m["serves"]) or "-"),
-        ("makes", _makes(m)),
-        ("latent space", m["latent_space"] or "-"),
-        ("text encoder", m["text_encoder"] or "-"),
-        ("sampler", ", ".join(f"{key} {value}" for key, value in s.items()) if s else "-"),
-    ]
-    yield from _columns([("  " + key, value) for key, value in facts])
-    for c in m["components"]:
-        count = f", {c['parameters']:,} parameters" if c["parameters"] is not None else ""
-        kinds = f", {' and '.join(c['dtypes'])}" if c["dtypes"] else ""
-        yield f"\n{c['name']}: {c['class']}{count}{kinds}, {_megabytes(c['bytes'])}"
-        lines = [("  sha256", c["sha256"])] if c["sha256"] else []
-        lines += [(f"  {key}", jsonlib.dumps(v)) for key, v in _shown(c["config"])]
-        yield from _columns(lines)
-
-
-def _shown(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """What of a config is worth a line: not who wrote it, nor long tables."""
-    for key, value in sorted(config.items()):
-        if not key.startswith("_") and len(jsonlib.dumps(value)) <= 100:
-            yield key, value
-
-
-def as_verdict(rows: Sequence[dict[str, Any]]) -> str:
-    """A line a component: that it is whole, or what is wrong with it."""
-    if not rows:
-        return "there are no models here"
-    lines = [
-        (m["name"], c["name"], "; ".join(c["problems"]) or f"whole{_hash(c)}")
-        for m in rows
-        for c in m["components"]
-    ]
-    return "\n".join(_columns(lines))
-
-
-def _hash(component: dict[str, Any]) -> str:
-    return f", sha256 {component['sha256']}" if component["sha256"] else ""
-
-
-def _makes(m: dict[str, Any]) -> str:
-    if (g := m["geometry"]) is None:
-        return "-"
-    return f"{g['num_frames']} frames of {g['width']}x{g['height']} at {g['fps']:g} fps"
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    if not rows:
-        return
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (f"{printable(x):<{w}}" for x, w in zip(row, widths, strict=True))
-        yield "  ".join(cells).rstrip()

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json as jsonlib
 import math
-import os
 from collections.abc import Callable, Container, Sequence
+from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidgen.cli.console import Console
 from vidgen.errors import InputError, UsageError
+from vidgen.io import model_store
+from vidgen.io.model_names import in_folders
 
 if TYPE_CHECKING:
+    from vidgen.io.record import Blob
     from vidgen.systems.base import ModelFolder, Sampler
 
 # Component → commands that need it.
@@ -34,20 +38,22 @@ RELEASED = {"transformer": ("sample",)}
 
 
 def find(folders: str | None, console: Console) -> list[ModelFolder]:
-    """The shipped models, then those of the given folders; what can't be read is warned of."""
+    """The shipped models, the stored ones, then those of the given folders that are none of them;
+    what can't be read is warned of."""
     from vidgen.systems.base import SHIPPED, ModelFolder, shipped_names
 
-    places = [SHIPPED / name for name in shipped_names()]
-    for text in filter(None, (folders or "").split(os.pathsep)):
-        place = Path(text)
-        if not place.is_dir():
-            raise UsageError(f"--models {text}: is no folder", next="vidgen models")
-        inside = [place, *sorted(p for p in place.iterdir() if p.is_dir())]
-        places += [p for p in inside if (p / "model_index.json").is_file()]
+    known, sources = model_store.stored(), set()
+    for stored in known:
+        with suppress(InputError):
+            sources.add(Path(stored.source["folder"]).resolve())
+    others = [p for p in in_folders(folders or "") if p.resolve() not in sources]
+    places = [*(SHIPPED / n for n in shipped_names()), *(m.path for m in known), *others]
     found = []
     for place in dict.fromkeys(p.resolve() for p in places):
         folder = ModelFolder(place)
         try:
+            if model := stored_as(folder):
+                model.require_there()
             folder.require_known()
             components(folder)
         except InputError as error:
@@ -55,6 +61,11 @@ def find(folders: str | None, console: Console) -> list[ModelFolder]:
             continue
         found.append(folder)
     return found
+
+
+def stored_as(folder: ModelFolder) -> model_store.Stored | None:
+    """The same in the store, if that is where it is."""
+    return model_store.of_folder(folder.path)
 
 
 def components(folder: ModelFolder) -> dict[str, tuple[str, str]]:
@@ -69,16 +80,14 @@ def pick(name: str, found: Sequence[ModelFolder]) -> ModelFolder:
     """The model of that name, or in that folder."""
     from vidgen.systems.base import ModelFolder
 
-    named = [f for f in found if name in (f.name, f.path.name)]
-    if len(named) == 1 or (named and is_shipped(named[0])):
-        return named[0]
-    if named:
+    named = [f for f in found if f.path.name == name] or [f for f in found if f.name == name]
+    if len(named) > 1:
         raise UsageError(
             f"{len(named)} models are called {name}",
             why=", ".join(str(f.path) for f in named),
             next=f"vidgen models show {named[0].path}",
         )
-    return ModelFolder.find(name)
+    return named[0] if named else ModelFolder.find(name)
 
 
 def is_shipped(folder: ModelFolder) -> bool:
@@ -92,13 +101,14 @@ def is_shipped(folder: ModelFolder) -> bool:
 
 def describe(folder: ModelFolder) -> dict[str, Any]:
     """A model as `vidgen.models/1` has it."""
-    parts = components(folder)
+    parts, stored = components(folder), stored_as(folder)
     has_network, has_latents = "transformer" in parts, "vae" in parts or folder.in_pixels
     return {
-        "name": folder.name,
+        "name": name_of(folder),
         "path": str(folder.path),
         "system": folder.system,
         "shipped": is_shipped(folder),
+        "stored": _known(lambda: stored.source) if stored else None,
         "serves": _serves(folder, parts),
         "latent_space": _known(lambda: folder.latent_space) if has_latents else None,
         "text_encoder": _known(lambda: folder.text_encoder) if "text_encoder" in parts else None,
@@ -123,21 +133,15 @@ def _known(tell: Callable[[], Any]) -> Any:
     """None for what a damaged folder, or one of another maker, doesn't tell."""
     try:
         return tell()
-    except (InputError, KeyError, TypeError):
+    except (InputError, UsageError, KeyError, TypeError):
         return None
 
 
 def _component(folder: ModelFolder, name: str, kind: tuple[str, str]) -> dict[str, Any]:
-    """Sizes from the headers of its files, hashes as they are remembered."""
-    from vidgen.io.stream import read_stream
-
+    """Sizes from the headers of its files, hashes as they are remembered; null for what a damaged
+    component doesn't tell."""
     files = sorted((folder.path / name).glob("*.safetensors"))
-    blobs = [
-        blob
-        for path in files
-        for record in read_stream(path, verify=False)
-        for blob in record.tensors.values()
-    ]
+    blobs = _known(lambda: _blobs(files)) or []
     size = sum(p.stat().st_size for p in (folder.path / name).glob("*") if p.is_file())
     return {
         "name": name,
@@ -146,9 +150,43 @@ def _component(folder: ModelFolder, name: str, kind: tuple[str, str]) -> dict[st
         "dtypes": sorted({blob.dtype for blob in blobs}),
         "bytes": size,
         "files": [p.name for p in files],
-        "sha256": folder.sha256(name) if files else None,
+        "sha256": _known(lambda: folder.sha256(name)) if files else None,
+        "same_as": [],
         "config": _config(folder.path / name),
     }
+
+
+def _blobs(files: Sequence[Path]) -> list[Blob]:
+    """What the headers of weight files say of their tensors."""
+    from vidgen.io.stream import read_stream
+
+    records = (record for path in files for record in read_stream(path, verify=False))
+    return [blob for record in records for blob in record.tensors.values()]
+
+
+def compare(rows: Sequence[dict[str, Any]], found: Sequence[ModelFolder]) -> None:
+    """Into `same_as` of the models' components: those of other models, of all that were `found`,
+    that have the same bytes in their weight files."""
+    parts = [(folder, part) for folder in found for part in components(folder)]
+    for row in rows:
+        for mine in row["components"]:
+            size, digest = _size(Path(row["path"], mine["name"])), mine["sha256"]
+            mine["same_as"] = [
+                f"{name_of(folder)}/{part}" for folder, part in parts
+                if digest and str(folder.path) != row["path"]
+                and _size(folder.path / part) == size  # so that only few are hashed
+                and _known(partial(folder.sha256, part)) == digest
+            ]  # fmt: skip
+
+
+def name_of(folder: ModelFolder) -> str:
+    """What lists call it."""
+    return folder.path.name if stored_as(folder) else folder.name
+
+
+def _size(component: Path) -> int:
+    """Bytes of its weight files."""
+    return sum(p.stat().st_size for p in component.glob("*.safetensors") if p.is_file())
 
 
 def _config(place: Path) -> dict[str, Any]:

@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from vidgen.world.scene import Scene
 
 As = Annotated[
-    str,
-    option("--as", metavar="NAME", settable=False,
-           help="promote: the shipped model whose place is taken"),
+    str | None,
+    option("--as", metavar="NAME", default="add: as its folder; promote: world", settable=False,
+           help="add: the model's name; promote: the shipped model whose place is taken"),
 ]  # fmt: skip
 Num = Annotated[
     int,

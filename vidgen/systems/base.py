@@ -16,8 +16,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vidgen.errors import InputError, UsageError
-from vidgen.io import weights
+from vidgen.errors import InputError
+from vidgen.io import model_names, weights
 
 SHIPPED = Path(__file__).parent.parent / "models"
 DEFAULT = "world"
@@ -110,23 +110,12 @@ class ModelFolder:
 
     @classmethod
     def find(cls, name: str | None = None) -> ModelFolder:
-        """A folder's path, a name among the shipped models, or None for the default model."""
-        name = name or DEFAULT
-        for path in (SHIPPED / name, Path(name)):
-            if (path / "model_index.json").is_file():
-                folder = cls(path.resolve())
-                folder.require_known()
-                return folder
-        if Path(name).is_dir():
-            raise InputError(
-                f"{name}: a folder without model_index.json, so not a model",
-                next="vidgen models",
-            )
-        raise UsageError(
-            f"no model called `{name}`",
-            why=f"neither a folder nor one of: {', '.join(shipped_names()) or 'none'}",
-            next="vidgen models",
-        )
+        """A folder's path, a model's name (`vidgen.io.model_names` says which those are), or None
+        for the default model."""
+        path = SHIPPED / DEFAULT if name is None else model_names.find(name, SHIPPED)
+        folder = cls(path.resolve())
+        folder.require_known()
+        return folder
 
     @cached_property
     def index(self) -> dict[str, Any]:
