@@ -22,7 +22,7 @@ from vidgen.cli.options import (
     NumFrames,
     Picture,
     RecordOutput,
-    Running,
+    RunningClips,
 )
 from vidgen.cli.page import Page
 from vidgen.cli.prompt_check import check_prompts
@@ -69,7 +69,7 @@ rounding.""",
 
 def generate(
     out: RecordOutput,
-    running: Running,
+    running: RunningClips,
     console: Console,
     given: Given,
     prompts: Prompts = None,
@@ -103,6 +103,7 @@ def generate(
     quotes = "each argument is a prompt: quotes make one of several words" if prompts else None
     check_count(out, count, single=video, why=quotes)
     folder = ModelFolder.find(model)
+    running.refuse_unused(folder, given)
     passes, scale = passes_of(folder, passes, console), scale_of(folder, scale, console)
     checkpoints = keeping.checkpoints(folder, given)
     check_prompts(found, folder, console)
@@ -136,7 +137,9 @@ def generate(
     video_output.check_names(out, sample_keyframes.sample_ids(own, choices), video=video)
     compute.check()
     cascade.check(folder, count, passes, scale, compute)
-    texts = encode_text.encode_text(named, folder, cache=cache(no_cache), notify=console)
+    texts = encode_text.encode_text(
+        named, folder, cache=cache(no_cache), together=compute.prompts_together, notify=console
+    )
     latents = cascade.sample(
         texts, folder, choices, passes=passes, checkpoints=checkpoints, compute=compute,
         notify=console,

@@ -251,6 +251,18 @@ Compile = Annotated[
     bool,
     option("--compile", group=RUNNING, help="torch.compile: a slow start, then faster steps"),
 ]
+Offload = Annotated[
+    Literal["none", "model", "layer"],
+    option("--offload", metavar="WHAT", group=RUNNING,
+           help="of a released model, what is in memory only by its turn: none, model (each"
+                " network) or layer (each block); slower, the same result"),
+]  # fmt: skip
+WeightDtype = Annotated[
+    Literal["auto", "fp8"],
+    option("--weight-dtype", metavar="TYPE", group=RUNNING,
+           help="how a released model's blocks are kept: auto (as --dtype) or fp8 (half the memory"
+                " of bf16, approximate)"),
+]  # fmt: skip
 Attention = Annotated[
     Literal["auto", "math", "flash", "efficient", "cudnn"],
     option("--attention", metavar="KERNEL", group=RUNNING,
@@ -366,6 +378,25 @@ class Running(Place):
             batch_size=self.batch_size,
             compile=self.compile,
         )
+
+
+@dataclass(frozen=True)
+class RunningClips(Running):
+    """The same of stages that sample clips, and how released models are made to fit."""
+
+    offload: Offload = "none"
+    weight_dtype: WeightDtype = "auto"
+
+    def compute(self, *, preload: bool = False) -> Compute:
+        return replace(
+            super().compute(preload=preload), offload=self.offload, weight_dtype=self.weight_dtype
+        )
+
+    def refuse_unused(self, folder: ModelFolder, given: Given) -> None:
+        """UsageError for what has no effect on a model of ours."""
+        if not folder.released:
+            why = f"`{folder.name}` is small, it is for released models"
+            given.refuse("offload", "weight_dtype", why=why)
 
 
 @dataclass(frozen=True)

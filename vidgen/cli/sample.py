@@ -20,7 +20,7 @@ from vidgen.cli.options import (
     NumFrames,
     Picture,
     RecordOutput,
-    Running,
+    RunningClips,
     option,
 )
 from vidgen.cli.page import Page
@@ -90,7 +90,7 @@ Negative = Annotated[  # not from the settings: it would be in the way of text r
 
 def sample(
     out: RecordOutput,
-    running: Running,
+    running: RunningClips,
     console: Console,
     given: Given,
     inputs: Inputs = None,
@@ -114,6 +114,7 @@ def sample(
     wanted = Wanted.of(denoising, num_frames, size, image, lora)
     folder = ModelFolder.find(model)
     folder.component("transformer")
+    running.refuse_unused(folder, given)
     passes, checkpoints = passes_of(folder, passes, console), keeping.checkpoints(folder, given)
     if not prompt:
         given.refuse("no_cache", why="text records are encoded already; it is for --prompt")
@@ -145,7 +146,9 @@ def sample(
     check_names(out, sample_keyframes.sample_ids(own, choices))
     compute = running.compute()
     compute.check()
-    texts = encode_text.encode_text(named, folder, cache=cache(no_cache), notify=console)
+    texts = encode_text.encode_text(
+        named, folder, cache=cache(no_cache), together=compute.prompts_together, notify=console
+    )
     latents = cascade.sample(
         texts, folder, choices, passes=passes, checkpoints=checkpoints, compute=compute,
         notify=console,

@@ -33,6 +33,8 @@ class Compute:
     batch_size: int = 4
     compile: bool = False
     preload: bool = False  # read weights before the first record is here: for a stage in a pipe
+    offload: str = "none"  # of released models: model or layer (vidgen.stages.placing)
+    weight_dtype: str = "auto"  # how their blocks' matrices are kept: as they are, or fp8
 
     def torch_device(self) -> torch.device:
         """The device; UsageError if it is not there."""
@@ -70,6 +72,11 @@ class Compute:
             raise UsageError(f"--dtype {self.dtype}: choose one of {', '.join(DTYPES)}")
         return getattr(torch, DTYPES[self.dtype])
 
+    @property
+    def prompts_together(self) -> int | None:
+        """How many are encoded before the text encoder makes room; None: it never does."""
+        return None if self.offload == "none" else self.batch_size
+
     def check(self) -> None:
         """UsageError now, rather than at the first record, for a device or dtype that isn't."""
         device = self.torch_device().type
@@ -78,6 +85,17 @@ class Compute:
             raise UsageError(
                 f"--attention {self.attention}: that kernel runs on CUDA, not on {device}",
                 next="one of: auto, math, flash",
+            )
+        if device == "mps" and (self.offload, self.weight_dtype) != ("none", "auto"):
+            raise UsageError(
+                "--offload and --weight-dtype are for CUDA and the CPU, not for mps",
+                next="--device cpu --offload layer",
+            )
+        if device == "cpu" and self.offload == "layer" and self.weight_dtype == "fp8":
+            raise UsageError(
+                "--weight-dtype fp8 has nothing to save beside --offload layer on a CPU",
+                why="there blocks are read from their files by turn, and not kept at all",
+                next="choose one of the two",
             )
 
     def described(self) -> dict[str, Any]:

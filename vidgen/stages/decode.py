@@ -129,6 +129,8 @@ def decode(
             made, approximations = {}, list[str]()
             if folder.released:
                 frames = clip_frames(latents, network, folder, compute, notify)
+                if compute.offload != "none":  # it comes back for the next record
+                    network.to("cpu")
                 made = times(record, len(frames))
             else:
                 frames, approximations = _frames(latents, placed(network, compute), notify)

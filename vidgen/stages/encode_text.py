@@ -12,7 +12,7 @@ from torch import Tensor
 from vidgen.io import log
 from vidgen.io.record import Record
 from vidgen.nn.text import TextEmbedding, Tokenizer
-from vidgen.stages.base import Compute, Loading, Notify, Silent
+from vidgen.stages.base import Compute, Loading, Notify, Silent, batched
 from vidgen.stages.text_cache import TextCache
 from vidgen.systems import world
 from vidgen.systems.base import ModelFolder
@@ -69,10 +69,14 @@ def encode_text(
     folder: ModelFolder,
     *,
     cache: TextCache | None = None,
+    together: int | None = None,
     notify: Notify = Silent(),
 ) -> Iterator[Record]:
     """Prompts → one text record each, with `text.embeds` `L D`, `text.mask` `L`, `text.pooled` `D`
     and the same of the negative prompt (empty = the unconditional branch of guidance).
+
+    together  so many prompts are encoded before the first of their records is given, and then the
+              encoder's memory is given back; None: it stays
 
     Words that the encoder was never taught are named in a warning, as is text past its length.
     """
@@ -81,7 +85,8 @@ def encode_text(
     system = folder.released or world
     tokenizer = system.load_tokenizer(folder)
     tower = Loading(lambda: system.load_text_tower(folder))
-    for prompt in prompts:
+
+    def encoded(prompt: Prompt) -> Record:
         _warn_about(prompt.text, tokenizer, folder.name, notify)
         tensors: dict[str, Tensor] = {}
         for text, prefix in ((prompt.text, "text."), (prompt.negative, "text.negative_")):
@@ -102,7 +107,13 @@ def encode_text(
             model=folder.identity("text_encoder"),
             **Compute("cpu", "fp32").described(),
         )
-        yield Record.make("text", names.of(prompt), tensors, attrs, [entry])
+        return Record.make("text", names.of(prompt), tensors, attrs, [entry])
+
+    for some in batched(prompts, together or 1):
+        records = [encoded(prompt) for prompt in some]
+        if together is not None:
+            tower = Loading(lambda: system.load_text_tower(folder))
+        yield from records
 
 
 def _named(embedding: TextEmbedding, prefix: str) -> dict[str, Tensor]:

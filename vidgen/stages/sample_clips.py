@@ -13,10 +13,9 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
 
 from vidgen.diffusion.noise import Noise
-from vidgen.errors import InputError, UsageError
+from vidgen.errors import InputError, UsageError, is_out_of_memory
 from vidgen.io import log, weights
 from vidgen.io.image import read_image
 from vidgen.io.record import Record
@@ -28,15 +27,17 @@ from vidgen.stages.base import (
     Notify,
     Silent,
     batched,
-    compiled,
     require_kind,
     require_tensor,
 )
 from vidgen.stages.checkpoints import Checkpoints
+from vidgen.stages.fitting import out_of_memory, require_weights
+from vidgen.stages.memory import free_bytes
+from vidgen.stages.placing import approximations, networks
 from vidgen.stages.sample_keyframes import Choices, own_seed, sample_id
 from vidgen.systems.base import ModelFolder
-from vidgen.systems.lora import fuse, refuse_others
 from vidgen.systems.lora import read as read_lora
+from vidgen.systems.lora import refuse_others
 from vidgen.systems.released import Asked, Run
 
 STAGE = "sample"
@@ -85,13 +86,22 @@ def sample_clips(
     run = run_of(folder, choices)
     for component in run.components:
         folder.weight_files(component)
+    for what in approximations(compute):
+        notify.warn(f"an approximation, as --weight-dtype {compute.weight_dtype} says: {what}")
+    require_weights(run, compute, compute.batch_size)
     space = _space(folder, notify)
     picture = _picture(run, choices, folder, compute, notify)
-    loading = Loading(lambda: _load(folder, run, choices, compute), now=compute.preload)
+    loading = Loading(lambda: networks(folder, run, choices, compute), now=compute.preload)
     for batch in batched(_jobs(records, folder, run, choices, notify), compute.batch_size):
-        yield from _sample(
-            batch, loading, folder, run, picture, space, choices, checkpoints, compute, notify
-        )
+        free = free_bytes(compute.torch_device())
+        try:
+            yield from _sample(
+                batch, loading, folder, run, picture, space, choices, checkpoints, compute, notify
+            )
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise out_of_memory(run, compute, len(batch), free) from None
 
 
 def check_loras(folder: ModelFolder, run: Run, choices: Choices) -> None:
@@ -122,14 +132,6 @@ def _picture(
             f" {run.made.width}x{run.made.height}"
         )
     return Loading(lambda: encode(image, compute.torch_device(), compute.torch_dtype()))
-
-
-def _load(folder: ModelFolder, run: Run, choices: Choices, compute: Compute) -> list[nn.Module]:
-    """The networks with what is fused into them, on the CPU."""
-    networks = [run.load(component, compute.torch_dtype()) for component in run.components]
-    for component, network in zip(run.components, networks, strict=True):
-        fuse(network, component, choices.loras, folder.released.layer_names(network))
-    return [compiled(network, compute) for network in networks]
 
 
 def _space(folder: ModelFolder, notify: Notify) -> str:
@@ -179,6 +181,7 @@ def _shaping(
         [folder.identity(component) for component in run.components],
         [list(run.shape), run.sampler, [lora.identity for lora in choices.loras]],
         [_digest(choices.image), compute.described(), compute.attention, compute.compile],
+        approximations(compute),
     ]
 
 
@@ -207,8 +210,7 @@ def _sample(
     compute: Compute,
     notify: Notify,
 ) -> Iterator[Record]:
-    device = compute.torch_device()
-    networks = [network.to(device) for network in loading.get()]
+    device, placed = compute.torch_device(), loading.get()
     cond, uncond = (
         {"text": torch.cat([_text(job.record, prefix, run) for job in jobs]).to(device)}
         for prefix in ("text.", "text.negative_")
@@ -218,7 +220,7 @@ def _sample(
     if picture is not None:
         given = picture.get()(noise)
         cond, uncond = cond | given, uncond | given
-    denoise = run.denoiser(networks, uncond)
+    denoise = run.denoiser(placed.here(), uncond)
     with attention.kernel(compute.attention) as used:
         steps = partial(run.solve, denoise, z, run.levels, cond, noise)
         taken = steps()
@@ -230,6 +232,7 @@ def _sample(
         for step in taken:
             z = step.z
             notify.step(step.i + 1, run.steps, "step")
+    placed.rest()
 
     loras = [lora.identity for lora in choices.loras]
     for job, latents in zip(jobs, run.kept(z).float().cpu(), strict=True):
@@ -255,6 +258,7 @@ def _sample(
                 loras=loras,
                 seed=job.seed,
                 attention="+".join(sorted(used)) or compute.attention,
+                approximations=approximations(compute),
                 compiled=True if compute.compile else None,
                 inputs=[job.record.digest, *_digest(choices.image)],
                 **compute.described(),

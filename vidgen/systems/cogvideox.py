@@ -59,7 +59,7 @@ from vidgen.nn.cogvideox_keys import released, transformer_keys, vae_keys
 from vidgen.nn.cogvideox_vae import CogVideoXAutoencoder, CogVideoXVAEConfig
 from vidgen.nn.text import TextTower, Tokenizer
 from vidgen.systems.base import SCHEDULER, Geometry, ModelFolder, Sampler
-from vidgen.systems.load import filled_released
+from vidgen.systems.load import filled_released, released_windows
 from vidgen.systems.released import (
     Asked,
     Pictured,
@@ -230,11 +230,12 @@ def geometry(folder: ModelFolder) -> Geometry:
     return Geometry(4 * (frames - 1) + 1, 8 * rows, 8 * columns, _SMALL.fps)
 
 
-def load_transformer(folder: ModelFolder) -> CogVideoXDiT:
-    """The network of a released folder, in the dtype of its weights, on the CPU."""
+def load_transformer(folder: ModelFolder, dtype: torch.dtype | None = None) -> CogVideoXDiT:
+    """The network of a released folder, in `dtype` or that of its weights, on the CPU."""
     config = load_config(folder)
     names = _names(transformer_keys(config))
-    return filled_released(partial(CogVideoXDiT, config), names, folder, "transformer")
+    network = filled_released(partial(CogVideoXDiT, config), names, folder, "transformer")
+    return network if dtype is None else network.to(dtype)
 
 
 def load_autoencoder(folder: ModelFolder) -> CogVideoXAutoencoder:
@@ -395,7 +396,10 @@ def run(folder: ModelFolder, asked: Asked) -> Run:
             "dynamic_guidance": dynamic,
         },
         components=("transformer",),
-        load=lambda component, dtype: load_transformer(folder).to(dtype),
+        load=lambda component, dtype: load_transformer(folder, dtype),
+        windows=lambda component, network: released_windows(
+            network, _names(transformer_keys(config)), folder, component
+        ),
         build=lambda component: without_weights(partial(CogVideoXDiT, config)),
         text_dim=config.text_dim,
         text_tokens=config.text_tokens,

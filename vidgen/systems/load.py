@@ -18,7 +18,8 @@ from vidgen.diffusion.schedules import SCHEDULES
 from vidgen.diffusion.solvers import SOLVERS, Solver
 from vidgen.errors import InputError, UsageError
 from vidgen.io import weights
-from vidgen.nn.keys import differences, shapes
+from vidgen.io.windows import Window, windows
+from vidgen.nn.keys import Shapes, differences, shapes
 from vidgen.nn.meta import on_meta
 from vidgen.nn.unet import UNet, UNetConfig
 from vidgen.systems.base import SCHEDULER, ClipSampler, ModelFolder, PixelSampler, Sampler
@@ -65,13 +66,33 @@ def filled_released(
     state: dict[str, Tensor] = {}
     for file in folder.weight_files(component):
         state.update(weights.load_safetensors(file))
-    expected = {theirs: tuple(own[name].shape) for name, theirs in names.items()}
-    if wrong := differences(expected, shapes(state)):
+    _require_same(path, {names[name]: tuple(x.shape) for name, x in own.items()}, shapes(state))
+    module.load_state_dict({name: state[theirs] for name, theirs in names.items()}, assign=True)
+    return module.eval().requires_grad_(False)
+
+
+def released_windows(
+    network: nn.Module,
+    released: Callable[[Iterable[str]], Mapping[str, str]],
+    folder: ModelFolder,
+    component: str,
+) -> dict[str, Window]:
+    """Where each tensor of such a network lies in the component's files. InputError as above."""
+    found: dict[str, Window] = {}
+    for file in folder.weight_files(component):
+        found.update(windows(file))
+    own = network.state_dict()
+    names = released(own)
+    expected = {names[name]: tuple(x.shape) for name, x in own.items()}
+    _require_same(folder.path / component, expected, {n: w.shape for n, w in found.items()})
+    return {name: found[theirs] for name, theirs in names.items()}
+
+
+def _require_same(path: Path, expected: Shapes, found: Shapes) -> None:
+    if wrong := differences(expected, found):
         raise InputError(
             f"{path}: the weights are not those of its config.json: {'; '.join(wrong)}"
         )
-    module.load_state_dict({name: state[theirs] for name, theirs in names.items()}, assign=True)
-    return module.eval().requires_grad_(False)
 
 
 def built(build: Callable[[], T], where: str, what: str = "network") -> T:

@@ -17,7 +17,7 @@ that is a LoRA of another network.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,17 +93,32 @@ def fuse(
 
     InputError for a file that has a layer which the network hasn't, or has of another shape.
     """
-    changes = [(lora, read(lora, aliases)) for lora in loras if lora.component == component]
     own = dict(network.named_parameters())
-    for lora, found in changes:
+    for name, changed in changes(network, component, loras, aliases).items():
+        own[name].data = changed(own[name].data)
+
+
+def changes(
+    network: nn.Module, component: str, loras: Sequence[Lora], aliases: Mapping[str, str]
+) -> dict[str, Callable[[Tensor], Tensor]]:
+    """The same for weights that aren't here yet: own tensor's name → what makes the weight that is
+    computed with, in its dtype."""
+    files = [(lora, read(lora, aliases)) for lora in loras if lora.component == component]
+    for lora, found in files:
         refuse_others(lora, found, network)
-    for name in sorted({name for _, found in changes for name in found}):
-        p = own[name]
-        total = p.detach().float()
-        for lora, found in changes:
-            if name in found:
-                total = total + lora.weight * found[name].of(p)
-        p.data = total.to(p.dtype)
+
+    def changed(name: str) -> Callable[[Tensor], Tensor]:
+        parts = [(lora.weight, found[name]) for lora, found in files if name in found]
+
+        def of(p: Tensor) -> Tensor:
+            total = p.float()
+            for weight, change in parts:
+                total = total + weight * change.of(p)
+            return total.to(p.dtype)
+
+        return of
+
+    return {name: changed(name) for name in sorted({name for _, f in files for name in f})}
 
 
 def refuse_others(lora: Lora, found: Mapping[str, _Change], network: nn.Module) -> None:

@@ -37,6 +37,7 @@ from vidgen.diffusion.noise import Noise
 from vidgen.diffusion.prediction import Denoiser
 from vidgen.diffusion.solvers import SOLVERS, Solver
 from vidgen.errors import InputError, UsageError, is_out_of_memory
+from vidgen.io.windows import Window
 from vidgen.nn.meta import on_meta
 from vidgen.nn.pixels import from_uint8
 from vidgen.nn.text import Tokenizer
@@ -88,7 +89,8 @@ class Run:
     solve: Solver
     sampler: dict[str, Any]  # solver, steps, guidance and shift, for the log
     components: tuple[str, ...]  # networks, in the order that `denoiser` takes them
-    load: Callable[[str, torch.dtype], nn.Module]  # one of them, on the CPU
+    load: Callable[[str, torch.dtype | None], nn.Module]  # one of them, on the CPU; None: its dtype
+    windows: Callable[[str, nn.Module], Mapping[str, Window]]  # where its tensors lie in files
     build: Callable[[str], nn.Module]  # the same without weights, on the meta device
     text_dim: int
     text_tokens: int
@@ -96,6 +98,8 @@ class Run:
     text: Callable[[Tensor, Tensor], Tensor]  # embeds `1 l d` and mask `1 l` → `1 n d`
     denoiser: Callable[[Sequence[nn.Module], Cond], Denoiser]  # guided away from the condition
     kept: Callable[[Tensor], Tensor] = lambda z: z  # of what was sampled, `b c t h w`
+    # A parameter's name, the network's dtype → its own, where some stay float32.
+    dtype_of: Callable[[str, torch.dtype], torch.dtype] = lambda name, dtype: dtype
     pictured: Callable[[np.ndarray, torch.device, torch.dtype], Pictured] | None = None
 
     @property

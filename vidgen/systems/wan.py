@@ -58,7 +58,7 @@ from vidgen.nn.wan_config import (
 from vidgen.nn.wan_dit import WanConfig, WanDiT, kept
 from vidgen.nn.wan_keys import ORIGINAL, TRANSFORMER, autoencoder, released
 from vidgen.systems.base import SCHEDULER, Geometry, ModelFolder, Sampler
-from vidgen.systems.load import built, filled_released
+from vidgen.systems.load import built, filled_released, released_windows
 from vidgen.systems.released import (
     Asked,
     Pictured,
@@ -413,6 +413,10 @@ def run(folder: ModelFolder, asked: Asked) -> Run:
         },
         components=components,
         load=lambda component, dtype: load_transformer(folder, component, dtype),
+        windows=lambda component, network: released_windows(
+            network, partial(released, table=TRANSFORMER), folder, component
+        ),
+        dtype_of=kept,
         build=lambda component: without_weights(partial(WanDiT, load_config(folder, component))),
         text_dim=config.text_dim,
         text_tokens=TEXT_TOKENS,
