@@ -3,23 +3,27 @@
 #
 #   benchmarks/evaluate.sh [OUT] [MODEL]     clips and reports under OUT [runs/evaluate], MODEL [world]
 #
-# Keyframes alone, which is what the figures are of: neither interpolated nor enlarged. All of the
-# test split, which nothing was trained or tuned on:
+# Keyframes alone but for the last, which is what the figures are of: neither interpolated nor
+# enlarged. All of the test split, which nothing was trained or tuned on:
 #   test       512 captions as they are drawn
 #   full       512 captions of the full world: one to three objects, their relation, one motion each
 #   unseen     the six combinations of shape, color and motion that no training clip has, 32 of each;
 #              rendered, too, to see what the judge says of the truth
 #   phrasings  docs/samples.txt: sixteen prompts in people's words, eight seeds each
+#   cascade    the first 256 of test once more, as keyframes and as `generate` makes clips unless it
+#              is told otherwise: interpolated, enlarged, decoded. The judge looks at five frames
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-runs/evaluate}
 model=${2:-world}
 vidgen=${VIDGEN:-.venv/bin/vidgen}
 rm -rf "$out"
-mkdir -p "$out"/{test,full,unseen,rendered,phrasings}
+mkdir -p "$out"/{test,full,unseen,rendered,phrasings,cascade}
 
 "$vidgen" world --split test --num 512 --rows > "$out/test.jsonl"
 "$vidgen" world --split test --num 512 --level full --set events=1 --rows > "$out/full.jsonl"
+
+head -n 256 "$out/test.jsonl" > "$out/cascade.jsonl"
 
 seed=100000
 while read -r shape color motion; do
@@ -44,6 +48,10 @@ make -i "$out/full.jsonl" -o "$out/full/{id}.mp4"
 make -i "$out/unseen.jsonl" -o "$out/unseen/{id}.mp4"
 make -i docs/samples.txt --num-samples 8 -o "$out/phrasings/{id}.mp4"
 
+"$vidgen" generate --model "$model" --batch-size 32 -q -i "$out/cascade.jsonl" -o "$out/cascade/{id}.mp4"
+keyframes=()
+for clip in "$out"/cascade/*.mp4; do keyframes+=("$out/test/${clip##*/}"); done
+
 echo "512 test captions"
 judge "$out"/test/*.mp4 --prompts "$out/test.jsonl" --ceiling 1024 \
     --failures "$out/failures.png" --report "$out/evaluate-world.json"
@@ -61,3 +69,11 @@ judge "$out"/unseen/*.mp4 --prompts "$out/unseen.jsonl" --ceiling 0 --report "$o
 echo
 echo "sixteen phrasings, eight seeds"
 judge "$out"/phrasings/*.mp4 --ceiling 0 --report "$out/evaluate-phrasings.json"
+echo
+echo "256 test captions, keyframes alone"
+judge "${keyframes[@]}" --prompts "$out/cascade.jsonl" --ceiling 0 \
+    --report "$out/evaluate-keyframes.json"
+echo
+echo "256 test captions, the whole cascade"
+judge "$out"/cascade/*.mp4 --prompts "$out/cascade.jsonl" --ceiling 0 \
+    --report "$out/evaluate-cascade.json"
