@@ -24,6 +24,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
 Module = TypeVar("Module", bound=nn.Module)
 
 ENCODERS = ("T5EncoderModel", "UMT5EncoderModel")
+# What transformers reads spiece.model with: the package to install → its module.
+SPIECE_NEEDS = {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf"}
 
 
 @dataclass(frozen=True)
@@ -193,17 +196,36 @@ def tokenizer(folder: ModelFolder, max_length: int, **how: Any) -> Tokenizer:
     try:
         if (path / "tokenizer.json").is_file():
             return Tokenizer(path / "tokenizer.json", max_length, **how)
-        from transformers import T5TokenizerFast  # type: ignore[attr-defined]
-
-        fast: Any = T5TokenizerFast.from_pretrained(path).backend_tokenizer
-        return Tokenizer(fast, max_length, **how)
-    except ImportError as error:
-        raise InputError(
-            f"{path}: spiece.model can't be read: {first_line(error)}",
-            next="pip install sentencepiece, or put a tokenizer.json beside it",
-        ) from None
-    except Exception as error:  # tokenizers raises nothing narrower
+        return Tokenizer(_of_sentencepiece(path), max_length, **how)
+    except InputError:
+        raise
+    except Exception as error:  # tokenizers and sentencepiece raise nothing narrower
         raise InputError(f"{path}: can't be read: {first_line(error)}") from None
+
+
+def _of_sentencepiece(path: Path) -> Any:
+    """What transformers makes of spiece.model. InputError where a package that it wants for that
+    isn't here."""
+    absent = [pip for pip, module in SPIECE_NEEDS.items() if not _importable(module)]
+    if absent:
+        raise InputError(
+            f"{path}: has only spiece.model, and to read that {' and '.join(absent)}"
+            f" {'is' if len(absent) == 1 else 'are'} not installed",
+            next=f"pip install {' '.join(absent)}, or put a tokenizer.json beside it",
+        )
+    import sentencepiece
+    from transformers import T5TokenizerFast  # type: ignore[attr-defined]
+
+    # transformers takes a damaged file for one of another library, and says so of that.
+    sentencepiece.SentencePieceProcessor(model_file=str(path / "spiece.model"))
+    return T5TokenizerFast.from_pretrained(path, local_files_only=True).backend_tokenizer
+
+
+def _importable(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # of a package within one that isn't there
+        return False
 
 
 def load_encoder(folder: ModelFolder) -> PreTrainedModel:
