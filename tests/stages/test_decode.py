@@ -25,7 +25,7 @@ CPU = Compute(device="cpu")
 CONFIG = MoVQConfig(
     channels=4, widths=(8, 8, 8), blocks=1, attention=(), patch=2, groups=4, temporal="conv1d"
 )
-WINDOW = CHUNK + 2 * 10  # and the five blocks' ten convolutions over time, to either side
+WINDOW = 20 + 2 * 10  # the five blocks' ten convolutions over time, to either side
 
 
 def with_decoder(tiny_model, folder, config=CONFIG) -> ModelFolder:

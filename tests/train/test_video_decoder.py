@@ -10,6 +10,7 @@ import torch
 
 from tests import tiny
 from vidgen.errors import UsageError
+from vidgen.nn.autoencoder import AutoencoderConfig
 from vidgen.nn.movq import CONFIGS, MoVQConfig, MoVQDecoder
 from vidgen.stages.base import Compute
 from vidgen.stages.decode import decode
@@ -47,8 +48,13 @@ def image(vae, tmp_path_factory) -> Path:
 def test_the_shipped_recipe_is_the_world_config():
     found = load_recipe("world-video-decoder")
     assert section(MoVQConfig, found.model, where="model") == CONFIGS["world"]
-    make_task(found)  # its latents are the shipped model's
+    assert set(make_task(found).build()) == {"video_decoder", "vae"}  # begins as the shipped one
+    make_task(load_recipe("world-video-decoder", preset="tiny")).build()
     base = section(MoVQConfig, load_recipe("world-video-decoder", preset="base").model, where="")
+    beside = section(
+        AutoencoderConfig, load_recipe("world-autoencoder", preset="base").model, where=""
+    )
+    assert (base.widths, base.blocks) == (beside.decoder_widths, beside.decoder_blocks)
     with torch.device("meta"):
         assert MoVQDecoder(base)(torch.empty(1, 8, 2, 5, 8)).shape == (1, 3, 2, 40, 64)
 

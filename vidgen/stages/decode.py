@@ -41,7 +41,7 @@ from vidgen.systems.video_decoder import COMPONENT, has_video_decoder, load_vide
 
 STAGE = "decode"
 SPENT = ("text.*", "latents")
-CHUNK = 16  # frames decoded at once, beside those they can see; fewer when memory runs out
+CHUNK = 16  # frames decoded at once, or as many as they can see, beside those they can see
 
 Which = Literal["image", "video"]
 
@@ -72,8 +72,9 @@ def component_of(folder: ModelFolder, which: Which | None) -> str:
 
 
 def first_chunks(reach: int | None) -> Chunks:
-    """The chunks to begin with."""
-    return Chunks(CHUNK + 2 * (reach or 0), reach)
+    """The chunks to begin with: no frame is decoded more than about twice."""
+    around = 2 * (reach or 0)
+    return Chunks(max(CHUNK, around) + around, reach)
 
 
 def load(folder: ModelFolder, component: str) -> VideoAutoencoder | MoVQDecoder:
