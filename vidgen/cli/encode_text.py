@@ -10,8 +10,10 @@ from vidgen.cli.options import (
     IO,
     RUNNING,
     DryRun,
+    Given,
     Model,
     Negative,
+    Place,
     RecordOutput,
     argument,
     option,
@@ -39,7 +41,10 @@ first of two motions without "then" between them, the first ground and the first
 
 Of a folder of Wan or CogVideoX weights, only text_encoder and tokenizer are read. Wan's UMT5 takes
 512 tokens of a prompt, CogVideoX's T5 226, which shorter prompts are padded to; what is cut is
-named in a warning.
+named in a warning. --device and --dtype are for these encoders: as large as they are, they take
+22 GB of memory in fp32, which is the default on a CPU, and half of that in bf16, the default on
+CUDA. What they give is kept as float32. The encoders of our own models are small, and always run
+on the CPU.
 
 Encoded prompts are remembered on disk, by encoder and prompt, so that later runs need not load the
 encoder; --no-cache neither reads nor writes there.""",
@@ -51,6 +56,8 @@ encoder; --no-cache neither reads nor writes there.""",
         ("vidgen encode-text -i prompts.jsonl -o rows.text.safetensors", "JSONL rows"),
         ("vidgen encode-text -i prompts.txt --model Wan2.1-T2V-1.3B-Diffusers -o all.text.vgs",
          "for released weights"),
+        ("vidgen encode-text -i prompts.txt --model Wan2.1-T2V-1.3B-Diffusers --dtype bf16"
+         " -o all.text.vgs", "by half the memory"),
         ("echo 'a blue cube spins' | vidgen encode-text | vidgen inspect", "in a pipe"),
     ],
     notes={
@@ -63,7 +70,7 @@ which is the unconditional branch of guidance and empty by default. Attributes: 
 `$XDG_CACHE_HOME/vidgen/text` (default ~/.cache/vidgen/text) holds what was encoded.""",
         "REPRODUCIBILITY": """\
 Prompts are encoded one at a time: what a prompt becomes does not depend on what stood beside it,
-nor on the cache.""",
+nor on the cache. Other devices and dtypes give other bits: the log says which they were.""",
     },
     see_also=["vidgen-sample-keyframes(1)", "vidgen-generate(1)"],
 )  # fmt: skip
@@ -81,7 +88,9 @@ NoCache = Annotated[
 
 def encode_text(
     out: RecordOutput,
+    place: Place,
     console: Console,
+    given: Given,
     prompts: Prompts = None,
     input: PromptFile = None,
     negative: Negative = None,
@@ -99,6 +108,12 @@ def encode_text(
 
     folder = ModelFolder.find(model)
     folder.component("text_encoder")
+    if not folder.released:
+        why = f"the encoder of `{folder.name}` is small, and runs on the CPU"
+        given.refuse("device", "dtype", why=why)
+    compute = place.compute()
+    if folder.released:
+        compute.check()
     check_prompts(found, folder, console)
     if dry_run:
         from vidgen.stages import plan
@@ -109,7 +124,9 @@ def encode_text(
 
     prompted = rows.as_prompts(found)
     check_names(out, stage.text_ids(prompted))
-    records = stage.encode_text(prompted, folder, cache=cache(no_cache), notify=console)
+    records = stage.encode_text(
+        prompted, folder, cache=cache(no_cache), compute=compute, notify=console
+    )
     write_records(records, out, console)
 
 

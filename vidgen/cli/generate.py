@@ -138,8 +138,9 @@ def generate(
     compute.check()
     cascade.check(folder, count, passes, scale, compute)
     texts = encode_text.encode_text(
-        named, folder, cache=cache(no_cache), together=compute.prompts_together, notify=console
-    )
+        named, folder, cache=cache(no_cache), compute=compute,
+        together=encode_text.together_before_sampling(folder, compute), notify=console,
+    )  # fmt: skip
     latents = cascade.sample(
         texts, folder, choices, passes=passes, checkpoints=checkpoints, compute=compute,
         notify=console,

@@ -147,8 +147,9 @@ def sample(
     compute = running.compute()
     compute.check()
     texts = encode_text.encode_text(
-        named, folder, cache=cache(no_cache), together=compute.prompts_together, notify=console
-    )
+        named, folder, cache=cache(no_cache), compute=compute,
+        together=encode_text.together_before_sampling(folder, compute), notify=console,
+    )  # fmt: skip
     latents = cascade.sample(
         texts, folder, choices, passes=passes, checkpoints=checkpoints, compute=compute,
         notify=console,

@@ -7,15 +7,20 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from vidgen.errors import OutOfMemory, VidgenError, is_out_of_memory
 from vidgen.io import log
 from vidgen.io.record import Record
-from vidgen.nn.text import TextEmbedding, Tokenizer
+from vidgen.nn.text import TextEmbedding, TextTower, Tokenizer
 from vidgen.stages.base import Compute, Loading, Notify, Silent, batched
 from vidgen.stages.text_cache import TextCache
 from vidgen.systems import world
 from vidgen.systems.base import ModelFolder
+
+ON_CPU = Compute("cpu", "fp32")
+TOGETHER = 64  # prompts, where an encoder makes room: their vectors take half a gigabyte at most
 
 
 @dataclass(frozen=True)
@@ -69,12 +74,14 @@ def encode_text(
     folder: ModelFolder,
     *,
     cache: TextCache | None = None,
+    compute: Compute = ON_CPU,
     together: int | None = None,
     notify: Notify = Silent(),
 ) -> Iterator[Record]:
     """Prompts → one text record each, with `text.embeds` `L D`, `text.mask` `L`, `text.pooled` `D`
     and the same of the negative prompt (empty = the unconditional branch of guidance).
 
+    compute   where a released model's encoder runs; the small ones of ours run on the CPU
     together  so many prompts are encoded before the first of their records is given, and then the
               encoder's memory is given back; None: it stays
 
@@ -82,19 +89,20 @@ def encode_text(
     """
     prompts = list(prompts)
     names, space = Names(prompts), folder.text_encoder
-    system = folder.released or world
-    tokenizer = system.load_tokenizer(folder)
-    tower = Loading(lambda: system.load_text_tower(folder))
+    tokenizer = (folder.released or world).load_tokenizer(folder)
+    compute = compute if folder.released else ON_CPU
+    kept = _kept_as(space, compute)
+    tower = Loading(lambda: _load(folder, compute))
 
     def encoded(prompt: Prompt) -> Record:
         _warn_about(prompt.text, tokenizer, folder.name, notify)
         tensors: dict[str, Tensor] = {}
         for text, prefix in ((prompt.text, "text."), (prompt.negative, "text.negative_")):
-            embedding = cache.get(space, text) if cache else None
+            embedding = cache.get(kept, text) if cache else None
             if embedding is None:
-                embedding = tower.get().encode(text)
+                embedding = _finite(tower.get().encode(text), folder, compute)
                 if cache:
-                    cache.put(space, text, embedding)
+                    cache.put(kept, text, embedding)
             tensors |= _named(embedding, prefix)
         attrs = {**prompt.attrs, "prompt": prompt.text, "text_encoder": space}
         if prompt.negative:
@@ -105,15 +113,65 @@ def encode_text(
             "encode-text",
             argv=["encode-text"],
             model=folder.identity("text_encoder"),
-            **Compute("cpu", "fp32").described(),
+            **compute.described(),
         )
         return Record.make("text", names.of(prompt), tensors, attrs, [entry])
 
     for some in batched(prompts, together or 1):
         records = [encoded(prompt) for prompt in some]
         if together is not None:
-            tower = Loading(lambda: system.load_text_tower(folder))
+            tower = Loading(lambda: _load(folder, compute))
+            _give_back(compute)
         yield from records
+
+
+def together_before_sampling(folder: ModelFolder, compute: Compute) -> int | None:
+    """How many prompts are encoded before an encoder makes room for networks that sample, in one
+    process; None: it needn't, since it takes none of their device's memory."""
+    if folder.released and compute.torch_device().type != "cpu":
+        return compute.prompts_together or TOGETHER
+    return compute.prompts_together
+
+
+def _load(folder: ModelFolder, compute: Compute) -> TextTower:
+    """The text encoder, where it is to run. OutOfMemory where it doesn't fit."""
+    if not folder.released:
+        return world.load_text_tower(folder)
+    try:
+        tower = folder.released.load_text_tower(folder, compute.torch_dtype())
+        return tower.to(compute.torch_device())
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        smaller = "" if compute.torch_dtype().itemsize < 4 else ", or --dtype bf16"
+        raise OutOfMemory(
+            f"the text encoder of `{folder.name}` doesn't fit into the memory of"
+            f" {compute.torch_device()}",
+            next=f"vidgen encode-text --device cpu{smaller}, and sample what it writes",
+        ) from error
+
+
+def _give_back(compute: Compute) -> None:
+    """To the device: what torch keeps of its memory for another time."""
+    if compute.torch_device().type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _kept_as(space: str, compute: Compute) -> str:
+    """The encoder's name in the cache. Other devices and dtypes give other bits."""
+    device, dtype = compute.torch_device().type, compute.torch_dtype()
+    return space if (device, dtype) == ("cpu", torch.float32) else f"{space} {device} {dtype}"
+
+
+def _finite(embedding: TextEmbedding, folder: ModelFolder, compute: Compute) -> TextEmbedding:
+    """VidgenError for numbers past what the dtype holds, as T5 has in float16."""
+    if not embedding.embeds.isfinite().all():
+        raise VidgenError(
+            f"the text encoder of `{folder.name}` gives numbers that are none, in"
+            f" {str(compute.torch_dtype()).removeprefix('torch.')}",
+            next="--dtype bf16 or fp32",
+        )
+    return embedding
 
 
 def _named(embedding: TextEmbedding, prefix: str) -> dict[str, Tensor]:

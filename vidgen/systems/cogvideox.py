@@ -350,9 +350,9 @@ def load_tokenizer(folder: ModelFolder) -> Tokenizer:
     return tokenizer(folder, text_tokens(folder), padding=padding)
 
 
-def load_text_tower(folder: ModelFolder) -> TextTower:
+def load_text_tower(folder: ModelFolder, dtype: torch.dtype = torch.float32) -> TextTower:
     """T5 and its tokenizer, on the CPU."""
-    return TextTower(load_tokenizer(folder), load_encoder(folder))
+    return TextTower(load_tokenizer(folder), load_encoder(folder, dtype))
 
 
 def run(folder: ModelFolder, asked: Asked) -> Run:

@@ -4,7 +4,7 @@ The module of such a system (`ModelFolder.released`) has:
 
     sampler(folder), geometry(folder)   how the folder's model is sampled, and what it makes, unless
                                         the user says otherwise; without weights
-    load_tokenizer(folder), load_text_tower(folder)
+    load_tokenizer(folder), load_text_tower(folder, dtype)
     text_settings(folder)               what shapes its text beside the encoder, for the name of it
     run(folder, asked)                  one way of sampling it: a `Run`, which has read no weights
     load_autoencoder(folder)            its autoencoder, `encoded(vae, frames)`: its latents, and
@@ -228,9 +228,9 @@ def _importable(module: str) -> bool:
         return False
 
 
-def load_encoder(folder: ModelFolder) -> PreTrainedModel:
-    """The text encoder, by transformers, on the CPU in float32; nothing is ever downloaded.
-    InputError for one of another class, or that transformers can't load whole."""
+def load_encoder(folder: ModelFolder, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """The text encoder, by transformers, on the CPU; nothing is ever downloaded. InputError for one
+    of another class, or that transformers can't load whole."""
     path, config = folder.component("text_encoder"), folder.config("text_encoder")
     folder.weight_files("text_encoder")  # which says what is missing
     kind = (config.get("architectures") or [None])[0]
@@ -239,12 +239,11 @@ def load_encoder(folder: ModelFolder) -> PreTrainedModel:
             f"{path}/config.json: a text encoder of class {kind}",
             next=f"known are: {', '.join(ENCODERS)}",
         )
-    return _pretrained(kind, path)
+    return _pretrained(kind, path, dtype)
 
 
-def _pretrained(kind: str, path: Path) -> PreTrainedModel:
-    """A network of transformers, on the CPU in float32. InputError where it can't be loaded
-    whole."""
+def _pretrained(kind: str, path: Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """A network of transformers, on the CPU. InputError where it can't be loaded whole."""
     import transformers
     from transformers.utils import logging
 
@@ -253,7 +252,7 @@ def _pretrained(kind: str, path: Path) -> PreTrainedModel:
     logging.disable_progress_bar()
     try:
         network, info = getattr(transformers, kind).from_pretrained(
-            path, local_files_only=True, dtype=torch.float32, output_loading_info=True
+            path, local_files_only=True, dtype=dtype, output_loading_info=True
         )
     except Exception as error:  # safetensors raises its own
         if is_out_of_memory(error):
