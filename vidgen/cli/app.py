@@ -27,6 +27,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "encode-video": ("encode_video", "videos to latents records"),
         "sample": ("sample", "text records, or prompts, to latents of whole clips"),
         "sample-keyframes": ("sample_keyframes", "text records to keyframe latents"),
+        "extend": ("extend", "latents to latents of longer clips"),
         "interpolate": ("interpolate", "keyframe latents to denser latents"),
         "upsample": ("upsample", "latents to latents of a larger picture"),
         "decode": ("decode", "latents records to video"),

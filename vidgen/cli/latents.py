@@ -1,16 +1,21 @@
-"""Commands from latents to latents: interpolate and upsample."""
+"""Commands from latents to latents: extend, interpolate and upsample."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from vidgen.cli.console import Console
 from vidgen.cli.options import Given, RecordOutput, Running
 
 if TYPE_CHECKING:
     from vidgen.io.record import Record
-    from vidgen.stages.latents import Choices
+
+
+class Choices(Protocol):
+    """What the user may set; UsageError from `check` for what can't be."""
+
+    def check(self) -> None: ...
 
 
 class Asked(NamedTuple):

@@ -215,10 +215,13 @@ def dynamic_threshold(
     return thresholded
 
 
-def reconstruction(denoise: Denoiser, known: Tensor, mask: Tensor, weight: float = 1.0) -> Denoiser:
+def reconstruction(
+    denoise: Denoiser, known: Tensor, mask: Tensor, weight: Weight = 1.0
+) -> Denoiser:
     """Reconstruction guidance (Ho et al. 2022, Video Diffusion Models, Eq. 7).
 
-    known  (b, ...) clean values, wherever mask is true; mask broadcasts against z
+    known   (b, ...) clean values, wherever mask is true; mask broadcasts against z
+    weight  w_r of the paper; see `certain`
     x0 of the known part is what is known; of the rest, it takes a step that makes the network's
     own estimate of the known part agree: x0 - (weight alpha / 2) grad_z |known - x0|^2.
 
@@ -231,7 +234,26 @@ def reconstruction(denoise: Denoiser, known: Tensor, mask: Tensor, weight: float
             x0 = denoise(z, level, cond)
             error = torch.where(mask, known - x0, 0).square().sum()
             (gradient,) = torch.autograd.grad(error, z)
-        x0 = x0.detach() - expand(weight / 2 * level.alpha, z) * gradient
+        factor = weight(level) if callable(weight) else weight
+        x0 = x0.detach() - expand(factor / 2 * level.alpha, z) * gradient
         return torch.where(mask, known, x0)
 
     return guided
+
+
+def certain(scale: float, most: float = 1000.0) -> Callable[[Level], Tensor]:
+    """A weight of reconstruction guidance by how sure the network can be: scale (1 + sigma^2 /
+    alpha^2), but no ratio above `most`, where a network's gradient is noise. Ours.
+
+    The paper's 1 takes it that estimates of known numbers err by sigma / alpha, which is more than
+    data of unit spread vary by where there is much noise: it asks for next to nothing there, where
+    the picture is laid out. Without anything to go by they err by (1 + alpha^2 / sigma^2)^(-1/2),
+    as in pseudoinverse guidance (Song et al. 2023). Of Gaussian data the guided x0 is the exact
+    conditional mean at both ends, with little noise and with much, at a scale of 1; between them it
+    is nearer to that than with a constant.
+    """
+
+    def weight(level: Level) -> Tensor:
+        return scale * (1 + (level.sigma**2 / level.alpha**2).clamp(max=most))
+
+    return weight

@@ -77,12 +77,14 @@ def sampling(
     config = network.config
     shape = system.sample_shape(folder, config)
     batch = min(compute.batch_size, max(count, 1)) * branches
-    told = _told(config.text_dim, shape[1], folder.config("transformer").get("pooled_dim", 0))
+    told = told_of_text(
+        config.text_dim, shape[1], folder.config("transformer").get("pooled_dim", 0)
+    )
     z, t = torch.empty(1, *shape, device="meta"), torch.empty(1, device="meta")
     one = flops_of(system.called(network), z, t, told)
     calls = steps * EVALUATIONS.get(solver, 1) * branches
     item = compute.torch_dtype().itemsize
-    live = batch * _widest(config, shape[1] * shape[2] * shape[3]) * item
+    live = batch * widest(config, shape[1] * shape[2] * shape[3]) * item
     return table(
         "sample-keyframes",
         {
@@ -95,7 +97,7 @@ def sampling(
     )
 
 
-def _told(text_dim: int, num_frames: int, pooled_dim: int = 0) -> dict[str, Tensor]:
+def told_of_text(text_dim: int, num_frames: int, pooled_dim: int = 0) -> dict[str, Tensor]:
     """What a network of text is told, of one sample."""
     return {
         "text": torch.empty(1, WORDS, text_dim, device="meta"),
@@ -105,7 +107,7 @@ def _told(text_dim: int, num_frames: int, pooled_dim: int = 0) -> dict[str, Tens
     }
 
 
-def _widest(config: Any, cells: int) -> float:
+def widest(config: Any, cells: int) -> float:
     """Numbers alive at the widest moment of a block, of a sample of so many cells: the MLP's hidden
     layer beside its input and output."""
     tokens = cells // (config.patch[0] * config.patch[1] * config.patch[2])
@@ -226,12 +228,12 @@ def _enlarging_pixels(
     network = on_meta(lambda: snap_video.load_upsampler(folder))
     c, t, h, w = stage.shape
     z, one = torch.empty(1, c, t, h, w, device="meta"), torch.empty(1, device="meta")
-    told = _told(network.config.text_dim, t) | snap_video.low_cond(z, z, one)
+    told = told_of_text(network.config.text_dim, t) | snap_video.low_cond(z, z, one)
     branches = 1 if stage.sampler.guidance_scale == 1 else 2
     solver = stage.sampler.solver
     calls = stage.steps * EVALUATIONS.get(solver, 1) * branches
     flops = flops_of(snap_video.Carried(network), z, one, told) * calls * count
-    live = _widest(network.config, t * h * w) * min(compute.batch_size, max(count, 1)) * branches
+    live = widest(network.config, t * h * w) * min(compute.batch_size, max(count, 1)) * branches
     rows |= {
         "latents": f"{list(stage.shape)} float32 each, in {folder.latent_space}",
         "sampler": f"{solver}, {stage.steps} steps, noise level {stage.noise_level:g}, guidance"

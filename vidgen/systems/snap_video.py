@@ -110,7 +110,8 @@ class Carried:
         before = self.latents
         if before is not None and len(before) != len(z):
             before = None
-        out, self.latents = self.network(seen(z.to(dtype), cond), t, latents=before, **told(cond))
+        out, latents = self.network(seen(z.to(dtype), cond), t, latents=before, **told(cond))
+        self.latents = latents.detach()  # guidance may want a gradient, but not of calls before
         return out
 
 

@@ -220,7 +220,8 @@ class TextToPixelsTask(CaptionedTask):
         """A model that makes pixels: the transformer, and the text that it was trained with, byte
         for byte. It has no autoencoder."""
         kind = type(modules["transformer"]).__name__
-        config = {"_class_name": kind, **self.config.to_dict(), "sample": asdict(self.geometry)}
+        sample = asdict(self.geometry) | {"rates": list(self.data.fps)}
+        config = {"_class_name": kind, **self.config.to_dict(), "sample": sample}
         save.write_component(folder / "transformer", config, modules["transformer"])
         for part in ("text_encoder", "tokenizer"):
             save.copy_component(self.text_folder.path / part, folder / part)
