@@ -303,7 +303,7 @@ def test_the_boundary_chooses_network_and_scale():
         def __init__(self, mark):
             self.mark = mark
 
-        def __call__(self, z, t, *, text, image):
+        def __call__(self, z, t, *, text, image, told):
             seen.append(self.mark)
             return z * 0 + text
 

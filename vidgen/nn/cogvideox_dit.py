@@ -12,7 +12,7 @@ are no islands of float32 but the angles and the sinusoids, which are rounded on
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from vidgen.nn.attention import Probe, attend
 from vidgen.nn.embed import ScalarEmbedding
+from vidgen.nn.fused import FeedForward, Linear, plain
 from vidgen.nn.norm import modulate
-from vidgen.nn.rope import axial_angles, rotate
+from vidgen.nn.rope import axial_angles, cos_sin, turn
 
 Positions = Literal["sincos", "rotary", "learned"]  # "learned": a table, and rotary ones as well
 
@@ -75,6 +76,10 @@ class CogVideoXConfig:
         return asdict(self)
 
 
+# Of text and of video, `b 1 d` each.
+Gates: TypeAlias = tuple[Tensor, Tensor]
+
+
 class ExpertNorm(nn.Module):
     """One LayerNorm, and of the noise level a shift, a scale and a gate for text and for video."""
 
@@ -83,15 +88,18 @@ class ExpertNorm(nn.Module):
         self.norm = nn.LayerNorm(dim, eps=eps)
         self.project = nn.Linear(cond_dim, 6 * dim)  # video's three, then those of text
 
-    def forward(self, text: Tensor, video: Tensor, cond: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """text `b l d`, video `b n d`, cond `b c` → both `b l+n d`, and their gates `b 1 d`."""
+    def forward(self, x: Tensor, words: int, cond: Tensor) -> tuple[Tensor, Gates]:
+        """x `b l+n d` with l words, cond `b c` → x normed, and the gates."""
         parts = self.project(F.silu(cond)).unsqueeze(1).chunk(6, dim=-1)  # b 1 d each
         shift, scale, gate, text_shift, text_scale, text_gate = parts
-        both = (
-            modulate(self.norm(text), text_shift, text_scale),
-            modulate(self.norm(video), shift, scale),
-        )
-        return torch.cat(both, dim=1), text_gate, gate
+        y, modulations = self.norm(x), ((text_shift, text_scale), (shift, scale))
+        if plain():
+            both = zip(kinds(y, words), modulations, strict=True)
+            y = torch.cat([modulate(part, *how) for part, how in both], dim=1)
+        else:
+            for part, (move, stretch) in zip(kinds(y, words), modulations, strict=True):
+                part.mul_(1 + stretch).add_(move)
+        return y, (text_gate, gate)
 
 
 class JointAttention(nn.Module):
@@ -101,22 +109,22 @@ class JointAttention(nn.Module):
         super().__init__()
         dim = config.dim
         self.heads = config.heads
-        self.q, self.k, self.v = (nn.Linear(dim, dim) for _ in range(3))
+        self.q, self.k, self.v = (Linear(dim, dim) for _ in range(3))
         self.q_norm = nn.LayerNorm(config.head_dim, eps=1e-6)
         self.k_norm = nn.LayerNorm(config.head_dim, eps=1e-6)
-        self.out = nn.Linear(dim, dim)
+        self.out = Linear(dim, dim)
 
     def forward(
-        self, x: Tensor, angles: Tensor | None, *, bias: Tensor | None, probe: Probe | None
+        self, x: Tensor, wave: Tensor | None, *, bias: Tensor | None, probe: Probe | None
     ) -> Tensor:
-        """x `b n d`, angles `1 n head_dim/2` → `b n d`."""
+        """x `b n d`, wave `n head_dim/2 2` → `b n d`."""
         q, k, v = (
-            rearrange(part(x), "b n (h d) -> b h n d", h=self.heads)
+            rearrange(part(x), "b n (h d) -> b n h d", h=self.heads)
             for part in (self.q, self.k, self.v)
         )
-        q, k = self.q_norm(q), self.k_norm(k)
-        if angles is not None:
-            q, k = rotate(q, angles), rotate(k, angles)
+        q, k, v = (x.transpose(1, 2) for x in (self.q_norm(q), self.k_norm(k), v))  # b h n d
+        if wave is not None:
+            q, k = turn(q, wave), turn(k, wave)
         y = attend(q, k, v, bias=bias, probe=probe)
         return self.out(rearrange(y, "b h n d -> b n (h d)"))
 
@@ -130,28 +138,23 @@ class Block(nn.Module):
         self.adaln1 = ExpertNorm(dim, config.time_dim, config.eps)
         self.self_attn = JointAttention(config)
         self.adaln2 = ExpertNorm(dim, config.time_dim, config.eps)
-        self.mlp = nn.Sequential(
-            nn.Linear(dim, 4 * dim), nn.GELU(approximate="tanh"), nn.Linear(4 * dim, dim)
-        )
+        self.mlp = FeedForward(dim, 4 * dim)
 
     def forward(
         self,
-        text: Tensor,
-        video: Tensor,
+        x: Tensor,
+        words: int,
         cond: Tensor,
-        angles: Tensor | None,
+        wave: Tensor | None,
         *,
         bias: Tensor | None,
         probe: Probe | None,
-    ) -> tuple[Tensor, Tensor]:
-        """text `b l d`, video `b n d`, cond `b c`, angles `1 l+n head_dim/2` → text, video."""
-        words = text.shape[1]
-        y, text_gate, gate = self.adaln1(text, video, cond)
-        y = self.self_attn(y, angles, bias=bias, probe=probe)
-        text, video = text + text_gate * y[:, :words], video + gate * y[:, words:]
-        y, text_gate, gate = self.adaln2(text, video, cond)
-        y = self.mlp(y)
-        return text + text_gate * y[:, :words], video + gate * y[:, words:]
+    ) -> Tensor:
+        """x `b l+n d` with l words, cond `b c`, wave `l+n head_dim/2 2`."""
+        y, gates = self.adaln1(x, words, cond)
+        x = x + gated(self.self_attn(y, wave, bias=bias, probe=probe), words, gates)
+        y, gates = self.adaln2(x, words, cond)
+        return x + gated(self.mlp(y), words, gates)
 
 
 class CogVideoXDiT(nn.Module):
@@ -162,6 +165,8 @@ class CogVideoXDiT(nn.Module):
     def __init__(self, config: CogVideoXConfig) -> None:
         super().__init__()
         self.config = config
+        self._wave: tuple[object, Tensor] | None = None  # of the last grid
+        self._sines: tuple[object, Tensor] | None = None
         dim, (frames, p, _) = config.dim, config.patches
         if config.patch_frames is None:
             self.patch_in: nn.Conv2d | nn.Linear = nn.Conv2d(
@@ -216,19 +221,16 @@ class CogVideoXDiT(nn.Module):
         )
         video = F.linear(tokens.to(weight.dtype), weight.flatten(1), patch_bias)  # b n d
         words = self.text_in(text.to(weight.dtype))  # b l d
-        words, video = self._placed(words, video, **grid)
-        angles = None
-        if self.config.positions != "sincos":  # words don't turn
-            turned = self.angles(**grid, device=z.device)
-            angles = F.pad(turned, (0, 0, words.shape[1], 0))  # 1 l+n head_dim/2
+        x, length = torch.cat(self._placed(words, video, **grid), dim=1), words.shape[1]
+        wave = None if self.config.positions == "sincos" else self._turns(length, grid, z.device)
 
         cond = self.level_embed(t)  # b c
         if self.config.offset_dim is not None:
             cond = cond + self.offset_embed(t.new_full((1,), OFFSET, dtype=torch.float32))
         for block in self.blocks:
-            words, video = block(words, video, cond, angles, bias=bias, probe=probe)
+            x = block(x, length, cond, wave, bias=bias, probe=probe)
         shift, scale = self.final_project(F.silu(cond)).chunk(2, dim=-1)
-        out = self.final(modulate(self.final_norm(self.norm(video)), shift, scale))
+        out = self.final(modulate(self.final_norm(self.norm(x[:, length:])), shift, scale))
         return rearrange(
             out, "b (t h w) (c pt ph pw) -> b c (t pt) (h ph) (w pw)", **grid, pt=pt, ph=ph, pw=pw
         )
@@ -252,7 +254,19 @@ class CogVideoXDiT(nn.Module):
             if t == frames:
                 table = self.positions.to(video.dtype)
                 return text + table[:, : text.shape[1]], video + table[:, text.shape[1] :]
-        return text, video + self._sinusoids(t, h, w, video.device).to(video.dtype)
+        of = (t, h, w), video.device, video.dtype
+        if self._sines is None or self._sines[0] != of:
+            self._sines = of, self._sinusoids(t, h, w, video.device).to(video.dtype)
+        return text, video + self._sines[1]
+
+    def _turns(self, words: int, grid: dict[str, int], device: torch.device) -> Tensor:
+        """Cosines and sines `l+n head_dim/2 2`; words don't turn. Made once for the calls that have
+        the same."""
+        of = words, grid, device
+        if self._wave is None or self._wave[0] != of:
+            angles = self.angles(**grid, device=device)[0]
+            self._wave = of, cos_sin(F.pad(angles, (0, 0, words, 0)))
+        return self._wave[1]
 
     def _sinusoids(self, t: int, h: int, w: int, device: torch.device) -> Tensor:
         """Of a quarter of the channels by time, of three eighths by column and as many by row
@@ -287,6 +301,21 @@ class CogVideoXDiT(nn.Module):
         positions = torch.cartesian_prod(frames.float(), rows.float(), columns.float())  # n 3
         dims = (head // 4, head // 8 * 3, head // 8 * 3)
         return axial_angles(positions[None], dims, base=10_000.0)
+
+
+def kinds(x: Tensor, words: int) -> tuple[Tensor, Tensor]:
+    """x `b l+n d` → its text and its video."""
+    return x[:, :words], x[:, words:]
+
+
+def gated(y: Tensor, words: int, gates: Gates) -> Tensor:
+    """y `b l+n d`, text and video each times its gate. Without gradients y itself is changed."""
+    if plain():
+        both = zip(kinds(y, words), gates, strict=True)
+        return torch.cat([gate * part for part, gate in both], dim=1)
+    for part, gate in zip(kinds(y, words), gates, strict=True):
+        part.mul_(gate)
+    return y
 
 
 def _sines(n: int, scale: float, dim: int, device: torch.device) -> Tensor:

@@ -14,6 +14,8 @@ import torch
 from einops import rearrange, repeat
 from torch import Tensor
 
+from vidgen.nn.fused import plain
+
 
 def axial_angles(positions: Tensor, dims: Sequence[int], base: float = 100.0) -> Tensor:
     """Rotation angles of tokens at `positions` `b n a` (a axes) → `b n sum(dims)/2`.
@@ -32,27 +34,42 @@ def axial_angles(positions: Tensor, dims: Sequence[int], base: float = 100.0) ->
 
 def grid_rotary(
     size: Sequence[int], dims: Sequence[int], base: float = 10_000.0, device: Any = None
-) -> tuple[Tensor, Tensor]:
-    """Cosines and sines, float32 `n sum(dims)/2`, of a grid of n tokens whose axes count 0, 1, 2,
-    …, the last one fastest. The angles are float64, as in the released Wan and CogVideoX."""
+) -> Tensor:
+    """Cosine and sine, float32 `n sum(dims)/2 2`, of a grid of n tokens whose axes count 0, 1, 2,
+    …, the last one fastest. The angles are float64, as in the released Wan."""
     parts = []
     for axis, (length, dim) in enumerate(zip(size, dims, strict=True)):
         pairs = torch.arange(0, dim, 2, dtype=torch.float64)
         angles = torch.arange(length, dtype=torch.float64)[:, None] * base ** (-pairs / dim)
-        wave = torch.stack((angles.cos(), angles.sin())).float().to(device)  # two length dim/2
+        wave = cos_sin(angles).float().to(device)  # length dim/2 2
         before, behind = prod(size[:axis]), prod(size[axis + 1 :])
-        parts.append(repeat(wave, "two n d -> two (a n b) d", a=before, b=behind))
-    cos, sin = torch.cat(parts, dim=-1)
-    return cos, sin
+        parts.append(repeat(wave, "n d two -> (a n b) d two", a=before, b=behind))
+    return torch.cat(parts, dim=-2)
+
+
+def cos_sin(angles: Tensor) -> Tensor:
+    """Angles `…` → cosine and sine of each beside each other, `… 2`."""
+    return torch.stack((angles.cos(), angles.sin()), dim=-1)
 
 
 def rotate(x: Tensor, angles: Tensor) -> Tensor:
     """Turn neighbouring channel pairs of x `b h n d` by angles `b n d/2`, computed in float32."""
-    return turn(x, angles.cos()[:, None], angles.sin()[:, None])  # b 1 n d/2
+    return _turned(x, angles.cos()[:, None], angles.sin()[:, None])  # b 1 n d/2
 
 
-def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """The same by cosines and sines that broadcast to `b h n d/2`, made once for many layers."""
+def turn(x: Tensor, wave: Tensor) -> Tensor:
+    """The same by cosines and sines that broadcast to `b h n d/2 2`, made once for many layers.
+
+    Pairs are multiplied as complex numbers, in one pass, but with gradients, in compiled code and
+    where there are no such kernels."""
+    if plain() or x.device.type not in ("cpu", "cuda"):
+        return _turned(x, wave[..., 0], wave[..., 1])
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))  # b h n d/2
+    turned = torch.view_as_real(pairs * torch.view_as_complex(wave))
+    return turned.flatten(-2).to(x.dtype)
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     a, b = rearrange(x.float(), "b h n (d two) -> two b h n d", two=2)
     turned = torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1)  # b h n d/2 2
     return rearrange(turned, "b h n d two -> b h n (d two)").to(x.dtype)

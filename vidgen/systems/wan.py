@@ -55,7 +55,7 @@ from vidgen.nn.wan_config import (
     transformer_config,
     vae_config,
 )
-from vidgen.nn.wan_dit import WanConfig, WanDiT, kept
+from vidgen.nn.wan_dit import Told, WanConfig, WanDiT, kept
 from vidgen.nn.wan_keys import ORIGINAL, TRANSFORMER, autoencoder, released
 from vidgen.systems.base import SCHEDULER, Geometry, ModelFolder, Sampler
 from vidgen.systems.load import built, filled_released, released_windows
@@ -314,7 +314,18 @@ def called(high: WanDiT, low: WanDiT | None = None, boundary: float | None = Non
 
     cond: `text` `b 512 d`; for some `image`, CLIP's tokens `b m c`; `given` (`given_frames`);
     `first`, known first frames' latents `b c k h w`, which stand in z's place and are told t = 0.
+    What the network makes of text and picture is kept while it is called with the same tensors, or
+    with two in turn, as guidance does.
     """
+    known: list[tuple[tuple[object, ...], Told]] = []
+
+    def told(*of: object) -> Told:
+        for those, made in known:
+            if all(a is b for a, b in zip(those, of, strict=True)):
+                return made
+        known[:] = [pair for pair in known if pair[0][0] is of[0]][-1:]
+        known.append((of, Told()))
+        return known[-1][1]
 
     def raw(z: Tensor, t: Tensor, cond: Cond) -> Tensor:
         network = high
@@ -323,7 +334,9 @@ def called(high: WanDiT, low: WanDiT | None = None, boundary: float | None = Non
             if noisy.any() != noisy.all():
                 raise UsageError("a batch with levels of both networks")
             network = high if noisy.all() else low
-        first, given, text = cond.get("first"), cond.get("given"), cond["text"]
+        first, given, text, image = (cond.get(k) for k in ("first", "given", "text", "image"))
+        if t.stride() == (0,):  # one level, however many samples
+            t = t[:1]
         if first is not None:
             k, frames = first.shape[2], z.shape[2]
             z = torch.cat((first.to(z), z[:, :, k:]), dim=2)
@@ -332,7 +345,7 @@ def called(high: WanDiT, low: WanDiT | None = None, boundary: float | None = Non
         if given is not None:
             z = torch.cat((z, given.to(z)), dim=1)
         assert text is not None
-        return network(z, t, text=text, image=cond.get("image"))
+        return network(z, t, text=text, image=image, told=told(network, text, image))
 
     return raw
 
@@ -350,7 +363,7 @@ def wan_denoiser(network: Network) -> Denoiser:
 
 def guided(
     denoise: Denoiser, uncond: Cond, high: float, low: float | None = None,
-    boundary: float | None = None, *, batched: bool = True,
+    boundary: float | None = None, *, batched: bool = False,
 ) -> Denoiser:  # fmt: skip
     """Classifier-free guidance of scale `high`, and `low` below the boundary where there is one."""
     if boundary is None or low is None or low == high:
