@@ -100,6 +100,8 @@ class Block(nn.Module):
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
+        if heads < 1 or dim % heads:
+            raise ValueError(f"{heads} heads don't divide a width of {dim}")
         self.norm1, self.attn = nn.LayerNorm(dim), SelfAttention(dim, heads)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = nn.Sequential(nn.Linear(dim, 3 * dim), nn.GELU(), nn.Linear(3 * dim, dim))

@@ -39,6 +39,8 @@ class DiTConfig:
             raise ValueError(
                 f"rope_dims {self.rope_dims} must add up to dim/heads = {self.dim}/{self.heads}"
             )
+        if any(d % 2 for d in self.rope_dims):
+            raise ValueError(f"rope_dims {self.rope_dims} must be even: channels turn in pairs")
         for name in ("patch", "rope_dims"):  # JSON has lists
             object.__setattr__(self, name, tuple(getattr(self, name)))
 

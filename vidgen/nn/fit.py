@@ -128,7 +128,7 @@ class Attention(nn.Module):
     def __init__(self, dim: int, head_dim: int, context_dim: int | None = None) -> None:
         super().__init__()
         inner = min(dim, context_dim or dim)
-        if inner % head_dim:
+        if head_dim < 1 or inner % head_dim:
             raise ValueError(f"heads of {head_dim} don't divide a width of {inner}")
         self.heads = inner // head_dim
         self.norm = norm(dim)

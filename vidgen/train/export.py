@@ -9,17 +9,24 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from vidgen.errors import UsageError
+from vidgen.errors import UsageError, is_out_of_memory
+from vidgen.systems.load import first_line
 from vidgen.train import checkpoint
 from vidgen.train.recipe import Recipe, section
 from vidgen.train.task import Task, generator, make_task
 
 
 def build(task: Task) -> dict[str, nn.Module]:
-    """The task's networks with initial weights that depend on the recipe's seed only."""
+    """The task's networks with initial weights that depend on the recipe's seed only. UsageError
+    for sizes that make none."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator(task.recipe.seed, "build").initial_seed())
-        return task.build()
+        try:
+            return task.build()
+        except (ValueError, RuntimeError, ArithmeticError) as error:
+            if is_out_of_memory(error):
+                raise
+            raise UsageError(f"recipe: model builds no network: {first_line(error)}") from error
 
 
 def export(out: str | Path, folder: str | Path) -> None:

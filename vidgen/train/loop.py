@@ -21,7 +21,8 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from vidgen.errors import TryAgain, UsageError, VidgenError
+from vidgen.errors import TryAgain, UsageError, VidgenError, is_out_of_memory
+from vidgen.systems.load import first_line
 from vidgen.train import checkpoint, distributed
 from vidgen.train.checkpoint import Training
 from vidgen.train.distributed import World, full
@@ -157,7 +158,16 @@ class Run:
                     self.save()
                     saved_s, saved_step = now.elapsed_s, now.step
                 factor = rate(recipe.schedule, now.step, used)
-                self.step(batches.next(), factor)
+                try:
+                    self.step(batches.next(), factor)
+                except (ValueError, RuntimeError, ArithmeticError) as error:
+                    if now.step or is_out_of_memory(error):
+                        raise
+                    raise UsageError(
+                        f"recipe: the first step fails: {first_line(error)}",
+                        why="its sizes do not go together, or this is a bug",
+                        next="--debug tells where in the code",
+                    ) from error
                 # Looking at the loss costs nothing on a CPU; a GPU would have to wait.
                 if world.device.type == "cpu" or now.step % recipe.log_every == 0:
                     self.require_finite()

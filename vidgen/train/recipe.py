@@ -199,7 +199,8 @@ def section(cls: type[T], tree: Mapping[str, Any] | None, *, where: str) -> T:
     """Build the dataclass `cls` from a mapping: known keys only, values of the declared types.
 
     Tasks use it for their own sections: `section(ModelConfig, recipe.model, where="model")`.
-    UsageError for what can't be, also where the dataclass itself refuses it with a ValueError.
+    UsageError for what can't be, also where the dataclass itself refuses it with a ValueError, and
+    for sizes of networks, the section `model`, below 0.
     """
     tree = {} if tree is None else tree
     if not isinstance(tree, Mapping):
@@ -216,10 +217,18 @@ def section(cls: type[T], tree: Mapping[str, Any] | None, *, where: str) -> T:
     ]  # fmt: skip
     if missing:
         raise UsageError(f"recipe: {_join(where, missing[0])} is missing")
+    below = [key for key, value in values.items() if any(n < 0 for n in _numbers(value))]
+    if where == "model" and below:
+        key = _join(where, below[0])
+        raise UsageError(f"recipe: {key} is {_shown(values[below[0]])}, must be 0 or more")
     try:
         return cls(**values)
     except ValueError as error:  # sizes that make nothing together
         raise UsageError(f"recipe: {where or 'the file'}: {error}") from None
+    except ArithmeticError as error:
+        zeros = [f"{key} {_shown(x)}" for key, x in values.items() if 0 in _numbers(x)]
+        why = ", ".join(zeros) or str(error)
+        raise UsageError(f"recipe: {where or 'the file'}: sizes divided by 0: {why}") from None
 
 
 def differences(
@@ -334,6 +343,12 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         raise UsageError(f"recipe: {where} is {_shown(value)}", next=f"one of: {_list(args)}")
     name = getattr(hint, "__name__", None) if origin is None else str(hint)
     raise UsageError(f"recipe: {where} is {_shown(value)}, must be {name}")
+
+
+def _numbers(value: Any) -> list[int | float]:
+    """The number, or those in a list; none of anything else."""
+    many = value if isinstance(value, (tuple, list)) else [value]
+    return [n for n in many if isinstance(n, (int, float)) and not isinstance(n, bool)]
 
 
 def _unknown_key(where: str, key: str, known: list[str]) -> UsageError:
