@@ -83,3 +83,24 @@ def test_the_kernel_that_was_used_is_told():
     assert used == {"math"}
     attend(q, q, q)  # outside of it nothing is added
     assert used == {"math"}
+
+
+def test_flash_attention_3_is_on_in_its_context_alone(monkeypatch):
+    """Its kernels are for Hopper GPUs: here a stand-in is registered in their place."""
+    from torch.nn.attention import _registry, current_flash_attention_impl
+
+    removed = []
+
+    class Handle:
+        def remove(self):
+            removed.append(True)
+
+    monkeypatch.setitem(_registry._FLASH_ATTENTION_IMPLS, "FA3", Handle)
+    q = randn(1, 2, 8, 16)
+    with kernel("fa3") as used:
+        assert current_flash_attention_impl() == "FA3"
+        attend(q, q, q)
+    assert used == {"flash"}  # it has nothing for a CPU
+    assert current_flash_attention_impl() is None and removed == [True]
+    with kernel("flash"):
+        assert current_flash_attention_impl() is None

@@ -249,8 +249,10 @@ BatchSize = Annotated[
 ]  # fmt: skip
 Compile = Annotated[
     bool,
-    option("--compile", group=RUNNING, help="torch.compile: a slow start, then faster steps"),
-]
+    option("--compile", group=RUNNING,
+           help="torch.compile: a slow start, then faster steps; later starts find the code in"
+                " the cache, vidgen/compiled"),
+]  # fmt: skip
 Offload = Annotated[
     Literal["none", "model", "layer"],
     option("--offload", metavar="WHAT", group=RUNNING,
@@ -264,9 +266,10 @@ WeightDtype = Annotated[
                 " of bf16, approximate)"),
 ]  # fmt: skip
 Attention = Annotated[
-    Literal["auto", "math", "flash", "efficient", "cudnn"],
+    Literal["auto", "math", "flash", "efficient", "cudnn", "fa3"],
     option("--attention", metavar="KERNEL", group=RUNNING,
-           help="auto, math, flash, efficient, cudnn"),
+           help="auto (torch chooses), math, flash, efficient, cudnn, or fa3 (FlashAttention 3, if"
+                " it is installed)"),
 ]  # fmt: skip
 
 _Checkpoint = Annotated[

@@ -15,7 +15,13 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.attention import (
+    SDPBackend,
+    activate_flash_attention_impl,
+    current_flash_attention_impl,
+    restore_flash_attention_impl,
+    sdpa_kernel,
+)
 
 from vidgen.nn.norm import RMSNorm
 from vidgen.nn.rope import rotate
@@ -28,6 +34,7 @@ KERNELS: dict[str, SDPBackend | None] = {
     "flash": SDPBackend.FLASH_ATTENTION,
     "efficient": SDPBackend.EFFICIENT_ATTENTION,
     "cudnn": SDPBackend.CUDNN_ATTENTION,
+    "fa3": SDPBackend.FLASH_ATTENTION,  # by FlashAttention 3, which torch hands it to
 }
 
 _USED: ContextVar[set[str] | None] = ContextVar("used", default=None)
@@ -77,15 +84,22 @@ def kernel(name: str) -> Iterator[set[str]]:
     backend, used = KERNELS[name], set[str]()
     token = _USED.set(used)
     try:
+        if name == "fa3":
+            activate_flash_attention_impl("FA3")
         with nullcontext() if backend is None else sdpa_kernel(backend):
             yield used
     finally:
+        if current_flash_attention_impl() == "FA3":
+            restore_flash_attention_impl()
         _USED.reset(token)
 
 
 def _chosen(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> str:
     """The kernel of `KERNELS` that torch takes for these tensors here."""
     backend = SDPBackend(torch._fused_sdp_choice(q, k, v, bias))
+    if backend == SDPBackend.FLASH_ATTENTION:
+        by_fa3 = q.is_cuda and current_flash_attention_impl() == "FA3"
+        return "fa3" if by_fa3 else "flash"
     names = {b: name for name, b in KERNELS.items()}
     return names.get(backend, backend.name.lower())
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from vidgen.errors import InputError, UsageError, VidgenError
 from vidgen.io.record import Record
+from vidgen.io.weights import cache_folder
 
 if TYPE_CHECKING:
     import torch
@@ -81,10 +84,16 @@ class Compute:
         """UsageError now, rather than at the first record, for a device or dtype that isn't."""
         device = self.torch_device().type
         self.torch_dtype()
-        if device != "cuda" and self.attention in ("efficient", "cudnn"):
+        if device != "cuda" and self.attention in ("efficient", "cudnn", "fa3"):
             raise UsageError(
                 f"--attention {self.attention}: that kernel runs on CUDA, not on {device}",
                 next="one of: auto, math, flash",
+            )
+        if self.attention == "fa3" and find_spec("flash_attn_interface") is None:
+            raise UsageError(
+                "--attention fa3: FlashAttention 3 is not installed",
+                why="its Python module is flash_attn_interface, for Hopper GPUs",
+                next="--attention auto takes what torch has",
             )
         if device == "mps" and (self.offload, self.weight_dtype) != ("none", "auto"):
             raise UsageError(
@@ -197,8 +206,10 @@ FLOATS = ("F32", "F16", "BF16")
 
 def compiled(network: Any, compute: Compute) -> Any:
     """The network; compiled block by block if that is asked for. Once, when it is loaded: each time
-    is a compilation of its own."""
+    is a compilation of its own. What the compiler makes is kept in the user's cache, where later
+    processes find it, unless torch's own TORCHINDUCTOR_CACHE_DIR names another place."""
     if compute.compile:
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
         for block in network.blocks:
             block.compile()
     return network
