@@ -41,7 +41,8 @@ What the model has no component for is left out, and that is said. What you ask 
 --solver and --shift are those of the keyframes.
 
 With a folder of Wan or CogVideoX weights for --model it runs encode-text, sample and decode, and
---num-frames and --size may be given.
+--num-frames and --size may be given. With --offload, of which sample's page tells, the networks of
+the three are in memory by turn.
 
 The names of all videos are checked before anything is computed. A video is written when it is
 decoded: what is finished stays when a later one fails.""",

@@ -50,7 +50,16 @@ autoencoder is read, too, and of Wan 2.1 the image encoder.
 Any --lora is added to the weights, times the number behind its colon, whether diffusers, the
 authors' code or kohya's trainers named its layers; one of another network is refused. With
 --checkpoint steps are kept as they come: a run that was stopped, or killed, goes on when it is
-called again, and makes the same bytes.
+called again, and makes the same bytes. With --preview-every a small picture lies beside them: what
+the clip would be, by a linear map from latents to colors that is fitted to the model's autoencoder.
+
+Where memory is short, --offload layer has two blocks of a network there at a time: each is read
+while the one before it computes, on a CPU from its file, on CUDA from pinned memory. --offload
+model has one network there at a time (Wan 2.2 has two), and none while no clip is sampled; the text
+encoder of --prompt goes before. Both make the same bytes as none. --weight-dtype fp8 keeps the
+matrices of blocks as eight-bit numbers (e4m3), scaled by output channel, and multiplies them out to
+compute in --dtype: each is 2.6 % off, which a warning and the log's `approximations` say. On a CPU
+it can't be had with --offload layer, beside which it saves nothing.
 
 Text records come from files or standard input. With --prompt none are read: prompts are encoded
 first, as encode-text does.""",
@@ -64,6 +73,8 @@ first, as encode-text does.""",
          "four seeds, keyframes alone"),
         ("vidgen sample cat.text.vgs --model Wan2.1-T2V-1.3B-Diffusers --size 832x480 -o cat.vgs",
          "by released weights"),
+        ("vidgen sample cat.text.vgs --model CogVideoX-5b --offload layer -o cat.vgs",
+         "by more weights than there is memory"),
         ('vidgen sample --prompt "a white can" --dry-run', "shapes, FLOPs, memory, time"),
     ],
     notes={

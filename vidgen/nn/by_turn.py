@@ -48,7 +48,7 @@ class Origin:
         if kept.dtype != room.dtype:  # converted there, having crossed in the smaller form
             kept = kept.to(device, non_blocking=True)
         room.copy_(kept, non_blocking=True)
-        return room if self.scale is None else room.mul_(self.scale().to(device))
+        return room if self.scale is None else room.mul_(self.scale().to(device, non_blocking=True))
 
 
 def seen(x: Tensor) -> Tensor:
