@@ -52,7 +52,7 @@ def test_a_model_without_the_component(on_latents, no_networks, tiny_model, meth
             "interpolate",
             Exit.BAD_INPUT,
             f"no component `{component}`",
-            "vidgen models show tiny",
+            "vidgen models show /",
         )
 
 

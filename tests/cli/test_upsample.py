@@ -51,7 +51,7 @@ def test_a_model_without_the_component(on_latents, no_networks, tiny_model):
     for more in ([], ["--dry-run"]):
         ran = on_latents("upsample", "latents.vgs", "--model", "model", "-o", "x", *more)
         refused(
-            ran, "upsample", Exit.BAD_INPUT, "no component `upsampler`", "vidgen models show tiny"
+            ran, "upsample", Exit.BAD_INPUT, "no component `upsampler`", "vidgen models show /"
         )
 
 

@@ -104,6 +104,7 @@ def generate(
     quotes = "each argument is a prompt: quotes make one of several words" if prompts else None
     check_count(out, count, single=video, why=quotes)
     folder = ModelFolder.find(model)
+    folder.require_whole(*folder.index)
     running.refuse_unused(folder, given)
     passes, scale = passes_of(folder, passes, console), scale_of(folder, scale, console)
     checkpoints = keeping.checkpoints(folder, given)

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from vidgen.cli.console import Console
 from vidgen.errors import InputError, UsageError
-from vidgen.io import model_store
+from vidgen.io import model_store, weights
 from vidgen.io.model_names import in_folders
 
 if TYPE_CHECKING:
-    from vidgen.io.record import Blob
     from vidgen.systems.base import ModelFolder, Sampler
 
 # Component → commands that need it.
@@ -141,7 +140,7 @@ def _component(folder: ModelFolder, name: str, kind: tuple[str, str]) -> dict[st
     """Sizes from the headers of its files, hashes as they are remembered; null for what a damaged
     component doesn't tell."""
     files = sorted((folder.path / name).glob("*.safetensors"))
-    blobs = _known(lambda: _blobs(files)) or []
+    blobs = _known(lambda: [x for path in files for x in weights.blobs(path).values()]) or []
     size = sum(p.stat().st_size for p in (folder.path / name).glob("*") if p.is_file())
     return {
         "name": name,
@@ -154,14 +153,6 @@ def _component(folder: ModelFolder, name: str, kind: tuple[str, str]) -> dict[st
         "same_as": [],
         "config": _config(folder.path / name),
     }
-
-
-def _blobs(files: Sequence[Path]) -> list[Blob]:
-    """What the headers of weight files say of their tensors."""
-    from vidgen.io.stream import read_stream
-
-    records = (record for path in files for record in read_stream(path, verify=False))
-    return [blob for record in records for blob in record.tensors.values()]
 
 
 def compare(rows: Sequence[dict[str, Any]], found: Sequence[ModelFolder]) -> None:

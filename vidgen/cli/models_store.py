@@ -187,16 +187,15 @@ def counting(console: Console, word: str) -> model_store.Step:
 def _require_whole(files: Mapping[str, Path], console: Console) -> None:
     """InputError for a weight file that is cut, or a missing shard; a warning for components that
     the model has no files of, which other stages than their own do without."""
-    from vidgen.io.stream import read_stream
     from vidgen.io.weights import INDEX as SHARDS
-    from vidgen.io.weights import weight_map
+    from vidgen.io.weights import require_whole, weight_map
 
     there = {file.partition("/")[0] for file in files}
     if absent := [part for part in _parts(files[INDEX].parent) if part not in there]:
         console.warn(f"no files of {', '.join(absent)}: only stages that do without them will run")
     for file, path in files.items():
         if file.endswith(".safetensors"):
-            list(read_stream(path, verify=False))  # its header, against its size
+            require_whole(path)
         if file.endswith(SHARDS):
             part = file.partition("/")[0]
             shards = {f"{part}/{shard}" for shard in weight_map(path).values()}

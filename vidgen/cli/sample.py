@@ -125,6 +125,7 @@ def sample(
     wanted = Wanted.of(denoising, num_frames, size, image, lora)
     folder = ModelFolder.find(model)
     folder.component("transformer")
+    folder.require_whole("transformer", "transformer_2", "image_encoder")
     running.refuse_unused(folder, given)
     passes, checkpoints = passes_of(folder, passes, console), keeping.checkpoints(folder, given)
     if not prompt:

@@ -9,16 +9,19 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidgen.errors import InputError
+from vidgen.errors import InputError, UsageError
 from vidgen.io.files import atomic_write
 from vidgen.io.layout import canonical_json
 from vidgen.io.stream import read_stream
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from vidgen.io.record import Blob
 
 Shape = tuple[int, ...]
 
@@ -40,10 +43,35 @@ def load_safetensors(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     if path.name.endswith(INDEX):
         return _load_shards(path)
-    records = list(read_stream(path, verify=False))
+    return {name: blob.torch() for name, blob in blobs(path).items()}
+
+
+def blobs(path: str | Path) -> dict[str, Blob]:
+    """What the header of a safetensors file says of its tensors. InputError for one that is
+    damaged, or whose data is cut."""
+    try:
+        records = list(read_stream(path, verify=False))
+    except (InputError, UsageError) as error:
+        what = error.what.replace(": record 1, byte ", ": byte ")
+        raise InputError(what, why=error.why, next="fetch the file again") from None
     if len(records) != 1:
         raise InputError(f"{path}: holds {len(records)} records, weights are one")
-    return {name: blob.torch() for name, blob in records[0].tensors.items()}
+    return dict(records[0].tensors)
+
+
+def require_whole(path: str | Path) -> None:
+    """InputError for a safetensors file that is damaged, or whose data is cut, by its header. It is
+    read once, as long as the file stays as it is."""
+    try:
+        seen = Path(path).stat()
+    except OSError as e:
+        raise InputError(f"{path}: can't be read: {(e.strerror or str(e)).lower()}") from None
+    _look(str(path), seen.st_size, seen.st_mtime_ns)
+
+
+@lru_cache(maxsize=1024)
+def _look(path: str, size: int, mtime_ns: int) -> None:
+    blobs(path)
 
 
 def _load_shards(index: Path) -> dict[str, Tensor]:

@@ -162,7 +162,7 @@ class ModelFolder:
             raise InputError(
                 f"{self.path}: no component `{name}`",
                 why="this stage needs it; other stages may run without",
-                next=f"vidgen models show {self.name}",
+                next=f"vidgen models show {self.path}",
             )
         return folder
 
@@ -174,7 +174,20 @@ class ModelFolder:
     def weight_files(self, component: str) -> list[Path]:
         """The component's safetensors files; several when it is sharded. Where there are variants
         of other precision beside them (`model.fp16.safetensors`), those without a word in their
-        name. InputError where there are none, or a shard is missing."""
+        name. InputError where there are none, or one is missing or cut."""
+        files = self._weight_files(component)
+        for file in files:
+            weights.require_whole(file)
+        return files
+
+    def require_whole(self, *components: str) -> None:
+        """InputError for weights, of those of the components that are here, that are missing in
+        part or cut: now, rather than when they are needed."""
+        for name in components:
+            if self.has(name):
+                self.weight_files(name)
+
+    def _weight_files(self, component: str) -> list[Path]:
         folder = self.component(component)
         if indexes := _plainest(folder.glob(f"*{weights.INDEX}"), weights.INDEX):
             files = [folder / name for name in sorted({*weights.weight_map(indexes[0]).values()})]
@@ -186,7 +199,11 @@ class ModelFolder:
             return files
         files = _plainest(folder.glob("*.safetensors"), ".safetensors")
         if not files:
-            raise InputError(f"{folder}: no *.safetensors in it")
+            raise InputError(
+                f"{folder}: no *.safetensors in it",
+                why="weights in other files are not read" if any(folder.glob("*.bin")) else None,
+                next=f"vidgen models show {self.path}",
+            )
         return files
 
     def sha256(self, component: str) -> str:

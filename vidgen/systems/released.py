@@ -38,7 +38,9 @@ from vidgen.diffusion.noise import Noise
 from vidgen.diffusion.prediction import Denoiser
 from vidgen.diffusion.solvers import SOLVERS, Solver
 from vidgen.errors import InputError, UsageError, is_out_of_memory
+from vidgen.io import weights
 from vidgen.io.windows import Window
+from vidgen.nn.keys import differences, shapes
 from vidgen.nn.meta import on_meta
 from vidgen.nn.pixels import from_uint8
 from vidgen.nn.text import Tokenizer
@@ -252,17 +254,36 @@ def _pretrained(kind: str, path: Path, dtype: torch.dtype = torch.float32) -> Pr
     logging.disable_progress_bar()
     try:
         network, info = getattr(transformers, kind).from_pretrained(
-            path, local_files_only=True, dtype=dtype, output_loading_info=True
-        )
+            path, local_files_only=True, dtype=dtype, output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )  # fmt: skip
     except Exception as error:  # safetensors raises its own
         if is_out_of_memory(error):
             raise
         raise InputError(f"{path}: can't be loaded: {first_line(error)}") from None
     finally:
         logging.set_verbosity(level)
-    if missing := sorted(info["missing_keys"]):
-        raise InputError(f"{path}: the weights lack `{missing[0]}` of the network")
+    if wrong := _differences(network, info, path):
+        raise InputError(
+            f"{path}: the weights are not those of its config.json: {'; '.join(wrong)}",
+            next=f"vidgen models verify {path.parent}",
+        )
     return network.eval().requires_grad_(False)
+
+
+def _differences(network: nn.Module, info: Mapping[str, Any], path: Path) -> list[str]:
+    """Of what transformers says of loading a network: what is missing, too much, or of another
+    shape."""
+    own = shapes(network.state_dict())
+    expected = {name: own[name] for name in sorted(info["missing_keys"])}
+    found: dict[str, tuple[int, ...]] = {}
+    if extra := set(info["unexpected_keys"]):
+        files = (weights.blobs(file) for file in path.glob("*.safetensors"))
+        there = {name: tuple(blob.shape) for file in files for name, blob in file.items()}
+        found = {name: there.get(name, ()) for name in sorted(extra)}
+    for name, theirs, ours in sorted(info["mismatched_keys"]):
+        found[name], expected[name] = tuple(theirs), tuple(ours)
+    return differences(expected, found)
 
 
 _QUOTES = {ord(c): "'" for c in "\u02bc\u2018\u2019\u201a\u201b"} | {
