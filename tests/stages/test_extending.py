@@ -18,7 +18,8 @@ from vidgen.nn.fit import FIT, FITConfig
 from vidgen.stages import extend as module
 from vidgen.stages.base import Compute
 from vidgen.stages.encode_text import Prompt, encode_text
-from vidgen.stages.extend import Choices, extend
+from vidgen.stages.extend import extend
+from vidgen.stages.extend_choices import Choices
 from vidgen.stages.sample_keyframes import sample_keyframes
 from vidgen.systems import save
 from vidgen.systems.base import SCHEDULER, ModelFolder

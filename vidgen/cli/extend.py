@@ -27,16 +27,17 @@ makes whole clips of text is given the frames that are known and makes the other
 guidance; it needs no training for that, and takes about three times as long as without.
 
 First the clip grows at its own rate, to --num-frames at --fps: window after window, each beginning
-with the last --overlap frames of what is there. Then the rate is multiplied, up to --fps, by one
-prime factor after the other: frames that are there stay, and those between are made. Known frames
-keep their values to the bit.
+with the last --overlap frames of what is there. One frame says nothing of where things are going,
+and what moves may turn back; more of them leave less to be made. Then the rate is multiplied, up to
+--fps, by one prime factor after the other: frames that are there stay, and those between are made.
+Known frames keep their values to the bit.
 
 Reconstruction guidance adds to each estimate of the clip a step that makes the network's own
 estimate of the known frames agree with them; --weight says how large. 1 is right where there is
 little noise and where there is much, for data of unit spread; 2 was better on clips of the world. A
-network that was trained on
-one rate can be told others, with a warning; what it makes of them is to be looked at. Where frames
-between keyframes are wanted and the model has a network for that, `vidgen interpolate` is better.
+network that was trained on one rate can be told others, with a warning; what it makes of them is to
+be looked at. Where frames between keyframes are wanted and the model has a network for that,
+`vidgen interpolate` is better.
 
 Text comes with the records: latents that `vidgen sample` makes keep it. Models of released weights,
 whose latents stand for several frames each, can't do this.""",
@@ -113,8 +114,9 @@ def extend(
 
     def chosen():
         from vidgen.stages import extend as stage
+        from vidgen.stages.extend_choices import Choices
 
-        choices = stage.Choices(num_frames, fps, overlap, weight, steps, guidance_scale)
+        choices = Choices(num_frames, fps, overlap, weight, steps, guidance_scale)
         return choices, stage.extend
 
     def planned():

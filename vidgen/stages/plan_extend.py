@@ -9,7 +9,7 @@ import torch
 from vidgen.io.record import Record
 from vidgen.stages.base import Compute
 from vidgen.stages.costs import EVALUATIONS, costs, count_of, flops_of, number, on_meta, table
-from vidgen.stages.extend import Choices, plan_of
+from vidgen.stages.extend_choices import Choices, plan_of
 from vidgen.stages.plan import told_of_text, widest
 from vidgen.stages.text_network import system_of
 from vidgen.systems.base import ModelFolder
