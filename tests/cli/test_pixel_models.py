@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests import tiny
+from vidgen.io.stream import read_stream
 from vidgen.io.video import read_video
+from vidgen.train.recipe import load_recipe
+from vidgen.train.task import make_task
 
 PROMPT = "a red ball bounces"
 
@@ -44,3 +47,26 @@ def test_plans_and_refusals(vidgen, folder) -> None:
         assert ran.code == code and said in ran.err
     plain = vidgen("upsample", "--model", folder, "--method", "bicubic", stdin=made)
     assert plain.code == 0, plain.err
+
+
+def test_without_a_scale_the_upsampler_makes_what_it_makes(vidgen, folder, tmp_path) -> None:
+    """Of a model whose second stage makes sides four times as long."""
+    settings = ["model.height=24", "model.width=64", "model.group=[3,6,16]", "data.height=24",
+                "data.width=64"]  # fmt: skip
+    recipe = load_recipe(
+        "world-snap-video-upsampler", preset="tiny",
+        overrides=[f"data.base={folder}", *settings],
+    )  # fmt: skip
+    task = make_task(recipe)
+    task.export(task.build(), tmp_path / "four")
+    words = ("--model", str(tmp_path / "four"))
+    made = vidgen("sample", *words, "--prompt", PROMPT).out
+    larger = vidgen("upsample", *words, "-o", "x.vgs", stdin=made)
+    assert larger.code == 0, larger.err
+    assert "--scale 4: what the upsampler of `snap-video-pixels` makes" in larger.err
+    assert next(iter(read_stream("x.vgs")))["latents"].shape == (3, 3, 24, 64)
+    again = vidgen("upsample", *words, "--scale", "4", "-o", "y.vgs", stdin=made)
+    assert again.code == 0 and "what the upsampler" not in again.err
+    assert Path("x.vgs").read_bytes() == Path("y.vgs").read_bytes()
+    plan = vidgen("upsample", *words, "--dry-run", stdin=made)
+    assert plan.code == 0 and "[3, 3, 24, 64]" in plan.text, plan.err

@@ -25,9 +25,9 @@ go through it at once, since details must stay on their things. It knows nothing
 --method bicubic enlarges the frames and leaves it at that. It is what to compare with. --method
 bilinear stretches the latents themselves, which needs no model and makes worse pictures.
 
-Of a model that makes pixels, the upsampler makes clips of one size in one pass, and --scale is to
-be what it was trained for. It is told the small video, enlarged bilinearly and with noise on it,
-and the text.
+Of a model that makes pixels, the upsampler makes clips of one size in one pass, and --scale is what
+it was trained for, unless given; another is refused. It is told the small video, enlarged
+bilinearly and with noise on it, and the text.
 
 A clip that would not fit into memory is refused before any work is done; --dry-run tells how much
 it takes. The components of the model are vae and upsampler.""",
@@ -61,8 +61,8 @@ arXiv numbers. Cascades, and noise on what the second network is told: 2106.1528
 )  # fmt: skip
 
 Scale = Annotated[
-    float,
-    option("--scale", metavar="X", default="2",
+    float | None,
+    option("--scale", metavar="X", default="2, or what the model's upsampler makes",
            help="how many times longer the sides become: 2, 4 or 8"),
 ]  # fmt: skip
 Method = Annotated[
@@ -84,7 +84,7 @@ def upsample(
     console: Console,
     given: Given,
     inputs: Inputs = None,
-    scale: Scale = 2,
+    scale: Scale = None,
     method: Method = "diffusion",
     steps: Steps = None,
     noise_level: NoiseLevel = None,
@@ -96,7 +96,8 @@ def upsample(
     def chosen():
         from vidgen.stages import upsample as stage
 
-        return stage.Choices(scale, method, steps, noise_level), stage.upsample
+        factor = own_scale(model, component, console) if scale is None else scale
+        return stage.Choices(factor, method, steps, noise_level), stage.upsample
 
     def planned():
         from vidgen.stages import plan
@@ -105,3 +106,20 @@ def upsample(
 
     asked = Asked(out, running, console, inputs, model, dry_run, given)
     run_latents(asked, component, component == "upsampler", chosen, planned)
+
+
+def own_scale(model: str | None, component: str | None, console: Console) -> int:
+    """What sides are multiplied by where nobody says: 2, but the factor that the upsampler of a
+    model of pixels was trained for, and that is said."""
+    from vidgen.systems.base import DOUBLINGS, Geometry, ModelFolder
+
+    folder = None if component is None else ModelFolder.find(model)
+    if folder is None or not folder.in_pixels or not folder.has("upsampler"):
+        return 2
+    made, small = folder.sample("upsampler", Geometry), folder.geometry
+    factor, rest = divmod(made.height, small.height)
+    if rest or factor not in DOUBLINGS:
+        return 2  # which is refused for what is wrong with the model
+    if factor != 2:
+        console.say(f"--scale {factor}: what the upsampler of `{folder.name}` makes")
+    return factor
