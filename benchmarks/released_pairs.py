@@ -36,7 +36,7 @@ class Case:
     network: WanConfig | CogVideoXConfig
     latents: tuple[int, int, int]  # frames, rows, columns
     dtype: str
-    steps: int = 3
+    steps: int = 2
     repeat: int = 3
     device: str = "cpu"
     exact: bool = False  # in float32, with weights rounded to the dtype

@@ -62,7 +62,7 @@ def turn(x: Tensor, wave: Tensor) -> Tensor:
 
     Pairs are multiplied as complex numbers, in one pass, but with gradients, in compiled code and
     where there are no such kernels."""
-    if plain() or x.device.type not in ("cpu", "cuda"):
+    if plain() or x.device.type not in ("cpu", "cuda", "meta"):
         return _turned(x, wave[..., 0], wave[..., 1])
     pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))  # b h n d/2
     turned = torch.view_as_real(pairs * torch.view_as_complex(wave))
