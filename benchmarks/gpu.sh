@@ -19,7 +19,7 @@ left() { echo $((budget - (SECONDS - began))); }
 
 released() { # OPTIONS…
     [ -e "$out/released.done" ] && return 0
-    export TORCHINDUCTOR_CACHE_DIR="${TORCHINDUCTOR_CACHE_DIR:-$PWD/$out/compiled}"
+    export TORCHINDUCTOR_CACHE_DIR="${TORCHINDUCTOR_CACHE_DIR:-$(realpath "$out")/compiled}"
     timeout "$(($(left) - 5))" "$python" -m benchmarks.released_cuda --out "$out/released.json" \
         --seconds "$(($(left) - 30))" "$@"
     local code=$?
