@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 
-from benchmarks import commands, evaluate_fvd, offload, released, stream, training, video
+from benchmarks import commands, estimates, evaluate_fvd, offload, released, stream, training, video
 from benchmarks.common import Row, machine
 from benchmarks.snap_video import fused
 
@@ -27,6 +27,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "interpolating": video.interpolating,
     "features": evaluate_fvd.extracting,
     "distances": evaluate_fvd.distances,
+    "estimates": estimates.rows,
     "released": released.rows,
 }
 

@@ -16,7 +16,9 @@ from vidgen.cli.options import (
     Model,
     Place,
     RecordOutput,
+    Size,
     option,
+    parse_size,
 )
 from vidgen.cli.page import Page
 
@@ -24,6 +26,13 @@ Decoder = Annotated[
     Literal["image", "video"] | None,
     option("--decoder", metavar="KIND", default="video where the model has one",
            help="image (frame by frame) or video (frames see each other: less flicker)"),
+]  # fmt: skip
+
+Tile = Annotated[
+    Size | None,
+    option("--tile", metavar="WxH", parse=parse_size, default="the whole frame", settable=False,
+           help="decode frames of a released model in tiles of so many pixels: less memory,"
+                " approximate"),
 ]  # fmt: skip
 
 PAGE = Page(
@@ -45,7 +54,10 @@ the overlap, chunks are blended, and the log says so under `approximations`.
 
 Causal autoencoders of released weights (Wan, CogVideoX) decode a latent or two at a time, and carry
 over what their convolutions need: the same frames as in one piece, in memory that doesn't grow with
-the clip. Wan's runs in float32, as released, unless --dtype says otherwise.
+the clip. Wan's runs in float32, as released, unless --dtype says otherwise. Where even a latent's
+frames are too much, --tile decodes them tile by tile. Tiles overlap by a quarter of their sides and
+are blended there; what a decoder sees beyond a tile's edge is missing, so that frames are near to
+the exact ones and not the same, as is warned and logged under `approximations`.
 
 Videos carry the record's history; `vidgen log` prints it.""",
     reads="latents records from IN",
@@ -56,6 +68,8 @@ Videos carry the record's history; `vidgen log` prints it.""",
         ("vidgen decode ball.latents.safetensors | vidgen contact-sheet -o ball.png",
          "frames in a pipe"),
         ("vidgen decode ball.latents.safetensors --decoder image -o image.mp4", "frame by frame"),
+        ("vidgen decode cat.vgs --model Wan2.1-T2V-1.3B-Diffusers --tile 416x240 -o cat.mp4",
+         "released weights in little memory"),
         ("vidgen decode ball.latents.safetensors --format rgb > ball.rgb", "raw rgb24"),
     ],
     notes={
@@ -79,6 +93,7 @@ def decode(
     inputs: Inputs = None,
     model: Model = None,
     decoder: Decoder = None,
+    tile: Tile = None,
     fps: Fps = None,
     crf: Crf = 18,
     format: video_output.RawFormat = None,
@@ -99,17 +114,21 @@ def decode(
     if dry_run:
         from vidgen.stages import plan
 
-        print_text(plan.decoding(folder, place.compute(), list(records), decoder))
+        print_text(plan.decoding(folder, place.compute(), list(records), decoder, tile))
         return
     video_output.check_names(out, (r.id for r in headers_of(inputs)), video=video)
 
     from vidgen.stages.decode import component_of
     from vidgen.stages.decode import decode as stage
+    from vidgen.stages.decode_clips import tiles_of
 
     component_of(folder, decoder)
+    tiles_of(folder, tile)
     compute = place.compute(preload=not inputs)
     compute.check()
-    frames = stage(records, folder, which=decoder, keep=keep, compute=compute, notify=console)
+    frames = stage(
+        records, folder, which=decoder, tile=tile, keep=keep, compute=compute, notify=console
+    )
     if video:
         video_output.write_videos(frames, out, console, fps=fps, crf=crf, format=format)
     else:

@@ -282,6 +282,12 @@ _CheckpointEvery = Annotated[
     option("--checkpoint-every", metavar="N", min=1, group=RUNNING,
            help="with --checkpoint: after so many steps"),
 ]  # fmt: skip
+_PreviewEvery = Annotated[
+    int | None,
+    option("--preview-every", metavar="N", min=1, default="none", group=RUNNING, settable=False,
+           help="with --checkpoint: a small picture beside it of what is made, after so many"
+                " steps"),
+]  # fmt: skip
 _StopAfter = Annotated[
     int | None,
     option("--stop-after", metavar="N", min=1, default="none", group=RUNNING, settable=False,
@@ -420,6 +426,7 @@ class Keeping:
 
     checkpoint: _Checkpoint = None
     checkpoint_every: _CheckpointEvery = 10
+    preview_every: _PreviewEvery = None
     stop_after: _StopAfter = None
     resume: _Resume = "auto"
 
@@ -433,7 +440,7 @@ class Keeping:
                     "--stop-after and --resume want a folder to keep steps in",
                     next="--checkpoint FOLDER",
                 )
-            given.refuse("checkpoint_every", why="it is for --checkpoint")
+            given.refuse("checkpoint_every", "preview_every", why="it is for --checkpoint")
             return None
         if not folder.released:
             raise UsageError(
@@ -441,7 +448,13 @@ class Keeping:
                 why="it is for released models",
                 next="leave --checkpoint out",
             )
-        return Checkpoints(self.checkpoint, self.checkpoint_every, self.stop_after, self.resume)
+        return Checkpoints(
+            self.checkpoint,
+            self.checkpoint_every,
+            self.preview_every,
+            self.stop_after,
+            self.resume,
+        )
 
 
 @dataclass(frozen=True)

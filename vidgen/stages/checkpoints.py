@@ -33,12 +33,14 @@ class Checkpoints:
     """Where steps are kept, and how often.
 
     every       steps between two checkpoints
+    preview_every  steps between two pictures of x0; None: there are none
     stop_after  as many steps are taken in all, and the rest when run again; None: all of them
     resume      auto: go on from a checkpoint if there is one; yes: insist; no: begin anew
     """
 
     folder: str
     every: int = 10
+    preview_every: int | None = None
     stop_after: int | None = None
     resume: Literal["auto", "yes", "no"] = "auto"
 
@@ -49,12 +51,14 @@ class Checkpoints:
         shaping: Any,
         device: torch.device,
         notify: Notify,
+        preview: Callable[[Path, Step], None],
     ) -> Iterator[Step]:
         """The steps that are still to take, kept as they come; the last one's checkpoint is taken
         away again. TryAgain after `stop_after`.
 
         solve    a step to begin behind → the steps
         shaping  JSON of everything that the result depends on
+        preview  writes a picture of a step
         """
         path = Path(self.folder) / f"{_digest(shaping)}.safetensors"
         start = self._start(path, levels, device)
@@ -67,6 +71,8 @@ class Checkpoints:
             done = step.i + 1
             if done < total and (done % self.every == 0 or done == end):
                 _write(path, step)
+            if self.preview_every is not None and (done % self.preview_every == 0 or done == total):
+                preview(path.with_suffix(".png"), step)
             yield step
             if done == end and done < total:
                 raise self._stopped(done, total)

@@ -1,7 +1,8 @@
 """What work takes, as `--dry-run` tells it: FLOPs counted on the meta device, memory, time.
 
 The time is those FLOPs at the speed that a large matrix product reaches here and now: small
-networks stay below it, so it is a lower bound and says so.
+networks stay below it, so it is a lower bound and says so. Of released models it is that of their
+operations instead, each timed here and now (`vidgen.stages.rates`).
 """
 
 from __future__ import annotations

@@ -34,7 +34,14 @@ from vidgen.stages.base import (
     require_whole,
 )
 from vidgen.stages.chunks import Chunks, in_chunks
-from vidgen.stages.decode_clips import clip_frames, is_unnamed, precise, times
+from vidgen.stages.decode_clips import (
+    clip_frames,
+    is_unnamed,
+    precise,
+    require_work,
+    tiles_of,
+    times,
+)
 from vidgen.systems import world
 from vidgen.systems.base import PIXELS, ModelFolder
 from vidgen.systems.video_decoder import COMPONENT, has_video_decoder, load_video_decoder
@@ -99,6 +106,7 @@ def decode(
     folder: ModelFolder,
     *,
     which: Which | None = None,
+    tile: tuple[int, int] | None = None,
     keep: bool = False,
     compute: Compute = Compute(),
     notify: Notify = Silent(),
@@ -107,14 +115,18 @@ def decode(
     record names. What decoding spends (text, latents) is dropped unless `keep`.
 
     which  of the model's decoders; None: the video decoder where it has one
+    tile   width and height of what is decoded at once, pixels, which is an approximation; of
+           released models (see `tiles_of`)
 
     Latents that are pixels are converted, whatever the model. Raises InputError for latents of
     another autoencoder, before any weights are read.
     """
     if folder.released:
         compute = precise(folder, compute)
-    component = component_of(folder, which)
+    component, tiles = component_of(folder, which), tiles_of(folder, tile)
     shaping = ["--decoder", "image"] if component != component_of(folder, None) else []
+    if tile is not None:
+        shaping += ["--tile", f"{tile[0]}x{tile[1]}"]
     loading = Loading(lambda: load(folder, component), now=compute.preload)
     for record in records:
         require_kind(record, "latents", made_by="vidgen sample-keyframes")
@@ -129,7 +141,11 @@ def decode(
             latents, network = record.torch("latents"), loading.get()
             made, approximations = {}, list[str]()
             if folder.released:
-                frames = clip_frames(latents, network, folder, compute, notify)
+                require_work(folder, tuple(latents.shape), tiles, compute)
+                if tiles is not None and tiles.count(*latents.shape[2:]) > 1:
+                    approximations.append(tiles.in_words())
+                    notify.warn(f"record `{record.id}`: {tiles.in_words()}")
+                frames = clip_frames(latents, network, folder, tiles, compute, notify)
                 if compute.offload != "none":  # it comes back for the next record
                     network.to("cpu")
                 made = times(record, len(frames))

@@ -12,10 +12,12 @@ from vidgen.errors import OutOfMemory
 from vidgen.nn.by_turn import tensors
 from vidgen.stages.base import Compute
 from vidgen.stages.memory import free_bytes, require_memory
+from vidgen.stages.needs import sampling_peak
 from vidgen.stages.placing import BLOCKS, is_fp8
 from vidgen.systems.released import Run
 
 SPARE = 0.9  # of what is free: estimates are no better, and kernels want room of their own
+SURE = 8  # times what a block's widest moment holds is more than all of it ever does
 
 
 @dataclass
@@ -63,10 +65,16 @@ def _sizes(run: Run, component: str, compute: Compute) -> tuple[_Sizes, int]:
     return sizes, len(network.blocks)
 
 
-def live_bytes(run: Run, compute: Compute, samples: int) -> int:
-    """Of what the network makes on its way, for so many samples and both sides of guidance."""
+def require_work(run: Run, compute: Compute, samples: int) -> None:
+    """OutOfMemory where weights and a batch of so many samples don't fit together. What is sure to
+    fit isn't counted: that takes a second."""
+    free, weights = free_bytes(compute.torch_device()), weight_bytes(run, compute)
     branches = 1 if run.sampler["guidance_scale"] == 1 else 2
-    return samples * branches * run.live * compute.torch_dtype().itemsize
+    about = samples * branches * run.live * compute.torch_dtype().itemsize
+    if free is None or weights + SURE * about < free:
+        return
+    if weights + sampling_peak(run, compute, samples) > free:
+        raise out_of_memory(run, compute, samples, free)
 
 
 def require_weights(run: Run, compute: Compute, samples: int) -> None:
@@ -98,7 +106,7 @@ def fitting(run: Run, compute: Compute, samples: int, free: int | None) -> str:
     none."""
     for words, other in _cheaper(run, compute):
         together = min(samples, other.batch_size)
-        needed = weight_bytes(run, other) + live_bytes(run, other, together)
+        needed = weight_bytes(run, other) + sampling_peak(run, other, together)
         if free is None or needed < SPARE * free:
             return words
     return "a smaller --size, or fewer --num-frames"

@@ -26,6 +26,13 @@ def free_bytes(device: torch.device) -> int | None:
     return None
 
 
+def resident_bytes() -> int | None:
+    """Bytes of this process in memory now; None where the system doesn't say."""
+    with suppress(OSError, ValueError), open("/proc/self/statm", encoding="ascii") as f:
+        return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return None
+
+
 def require_memory(needed: int, device: torch.device, *, what: str, next: str) -> None:
     """OutOfMemory if `needed` bytes are more than there are. `what` needs them; `next`: what takes
     less."""

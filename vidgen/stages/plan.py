@@ -32,6 +32,7 @@ from vidgen.stages.costs import (
 )
 from vidgen.stages.decode import CHUNK, Which, component_of, first_chunks
 from vidgen.stages.decode import load as load_decoder
+from vidgen.stages.decode_clips import tiles_of
 from vidgen.stages.interpolate import Choices, checked_record, method_of
 from vidgen.stages.text_network import system_of
 from vidgen.stages.upsample_pixels import SecondStage, require_pixels
@@ -252,9 +253,14 @@ def _flops_of_enlarging(network: UNet, shape: tuple[int, ...]) -> int:
 
 
 def decoding(
-    folder: ModelFolder, compute: Compute, records: list[Record], which: Which | None = None
+    folder: ModelFolder,
+    compute: Compute,
+    records: list[Record],
+    which: Which | None = None,
+    tile: tuple[int, int] | None = None,
 ) -> str:
     """Of decode, for these latents records."""
+    tiles = tiles_of(folder, tile)
     if records and all(record.attrs.get("latent_space") == PIXELS for record in records):
         made = {tuple(record["latents"].shape) for record in records}
         frames = ", ".join(sorted(f"[{t}, {h}, {w}, 3] uint8" for _, t, h, w in made))
@@ -263,7 +269,7 @@ def decoding(
     shapes = _shapes(records)
     component = component_of(folder, which)
     if folder.released:
-        return plan_clips.decoding(folder, compute, shapes)
+        return plan_clips.decoding(folder, compute, shapes, tiles)
     network = on_meta(lambda: load_decoder(folder, component))
     if isinstance(network, MoVQDecoder):
         decode, reach, config = network, network.config.reach, network.config

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 import torch
-from torch import nn
 
 from vidgen.errors import InputError
+from vidgen.stages import estimates
 from vidgen.stages.base import Compute
 from vidgen.stages.costs import (
     EVALUATIONS,
@@ -22,28 +21,18 @@ from vidgen.stages.costs import (
 from vidgen.stages.decode_clips import precise
 from vidgen.stages.sample_clips import run_of
 from vidgen.stages.sample_keyframes import Choices
+from vidgen.stages.tiles import Tiles
 from vidgen.systems.base import ModelFolder
-
-CLIP_TOKENS = 257  # of a picture
 
 
 def sampling(folder: ModelFolder, compute: Compute, count: int, choices: Choices) -> str:
     """Of sample, for `count` samples."""
     run = run_of(folder, choices)
-    networks: list[Any] = [run.build(name) for name in run.components]
-    branches = 1 if run.sampler["guidance_scale"] == 1 else 2
-    told = torch.empty(1, run.text_tokens, run.text_dim, device="meta")
-    config = networks[0].config
-    z = torch.empty(1, config.in_channels, *run.shape[1:], device="meta")
-    t, seen = torch.empty(1, device="meta"), None
-    if getattr(config, "image_dim", None) is not None:
-        seen = torch.empty(1, CLIP_TOKENS, config.image_dim, device="meta")
-    one = flops_of(networks[0], z, t, text=told, image=seen)
-    calls = run.steps * EVALUATIONS.get(run.sampler["solver"], 1) * branches
-    together = min(compute.batch_size, max(count, 1)) * branches
-    live = together * run.live * compute.torch_dtype().itemsize
+    networks = [run.build(name) for name in run.components]
     made, space = run.made, folder.latent_space if folder.has("vae") else f"{folder.system}-vae"
     sampler = ", ".join(f"{key} {value}" for key, value in run.sampler.items())
+    branches = 1 if run.sampler["guidance_scale"] == 1 else 2
+    calls = run.steps * EVALUATIONS.get(run.sampler["solver"], 1) * branches
     return table(
         "sample",
         {
@@ -51,32 +40,31 @@ def sampling(folder: ModelFolder, compute: Compute, count: int, choices: Choices
             "samples": f"{count}, {made.num_frames} frames of {made.width}x{made.height} each",
             "latents": f"{list(run.shape)} float32 each, in {space}",
             "sampler": f"{sampler}: {calls} network calls each",
-            **costs(nn.ModuleList(networks), one * calls * count, live, compute,
-                    number(count, "sample")),
+            **estimates.sampling(run, compute, count).told(compute, number(count, "sample")),
         },
-    )  # fmt: skip
+    )
 
 
-def decoding(folder: ModelFolder, compute: Compute, shapes: Counter[tuple[int, ...]]) -> str:
+def decoding(
+    folder: ModelFolder,
+    compute: Compute,
+    shapes: Counter[tuple[int, ...]],
+    tiles: Tiles | None = None,
+) -> str:
     """Of decode, for so many latents of these shapes."""
-    compute = precise(folder, compute)
-    system, made = folder.released, []
-    vae = system.build_autoencoder(folder)
-    flops = peak = 0.0
-    for (c, t, h, w), alike in shapes.items():
-        latents = torch.empty(1, c, t, h, w, device="meta")
-        flops += alike * flops_of(lambda z: list(system.decoded(vae, z)), latents)
-        frames, stride = 1 + 4 * (t - 1), folder.latent_sizes[1]
-        made.append(f"[{frames}, {h * stride}, {w * stride}, 3] uint8")
-        chunk = min(frames, 12) * h * stride * w * stride  # of the frames that are made at once
-        peak = max(peak, live_bytes(chunk, system.decoder_width(folder), 1, compute))
+    compute, made = precise(folder, compute), set()
+    stride = folder.latent_sizes[1]
+    for _, t, h, w in shapes:
+        made.add(f"[{1 + 4 * (t - 1)}, {h * stride}, {w * stride}, 3] uint8")
+    estimate = estimates.decoding(folder, compute, shapes, tiles)
     return table(
         "decode",
         {
             "model": f"{folder.name}/vae ({folder.latent_space})",
             "records": str(shapes.total()),
-            "frames": ", ".join(sorted(set(made))),
-            **costs(vae, flops, peak, compute, number(shapes.total())),
+            "frames": ", ".join(sorted(made)),
+            **({} if tiles is None else {"tiles": tiles.in_words()}),
+            **estimate.told(compute, number(shapes.total())),
         },
     )
 

@@ -10,16 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from vidgen.diffusion.noise import Noise
+from vidgen.diffusion.solvers import Step
 from vidgen.errors import InputError, UsageError, is_out_of_memory
 from vidgen.io import log, weights
 from vidgen.io.image import read_image
 from vidgen.io.record import Record
 from vidgen.nn import attention
+from vidgen.stages import previews
 from vidgen.stages.base import (
     FLOATS,
     Compute,
@@ -31,7 +34,7 @@ from vidgen.stages.base import (
     require_tensor,
 )
 from vidgen.stages.checkpoints import Checkpoints
-from vidgen.stages.fitting import out_of_memory, require_weights
+from vidgen.stages.fitting import out_of_memory, require_weights, require_work
 from vidgen.stages.memory import free_bytes
 from vidgen.stages.placing import approximations, networks
 from vidgen.stages.sample_keyframes import Choices, own_seed, sample_id
@@ -92,12 +95,19 @@ def sample_clips(
     space = _space(folder, notify)
     picture = _picture(run, choices, folder, compute, notify)
     loading = Loading(lambda: networks(folder, run, choices, compute), now=compute.preload)
-    for batch in batched(_jobs(records, folder, run, choices, notify), compute.batch_size):
+    colors = Loading(lambda: _colors(folder, notify))
+    if checkpoints is not None and checkpoints.preview_every is not None:
+        previews.require_autoencoder(folder)
+    batches = batched(_jobs(records, folder, run, choices, notify), compute.batch_size)
+    for i, batch in enumerate(batches):
+        if i == 0:  # the others are no larger
+            require_work(run, compute, len(batch))
         free = free_bytes(compute.torch_device())
         try:
             yield from _sample(
-                batch, loading, folder, run, picture, space, choices, checkpoints, compute, notify
-            )
+                batch, loading, folder, run, picture, space, choices, checkpoints, colors, compute,
+                notify,
+            )  # fmt: skip
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -132,6 +142,16 @@ def _picture(
             f" {run.made.width}x{run.made.height}"
         )
     return Loading(lambda: encode(image, compute.torch_device(), compute.torch_dtype()))
+
+
+def _colors(folder: ModelFolder, notify: Notify) -> previews.Projection:
+    """What latents look like, for previews."""
+    found = previews.fitted(folder)
+    notify.warn(
+        "previews are approximate: a linear map of latents, which explains"
+        f" {found.explained:.0%} of what the colors of {previews.CLIPS} drawn clips vary by"
+    )
+    return found
 
 
 def _space(folder: ModelFolder, notify: Notify) -> str:
@@ -207,6 +227,7 @@ def _sample(
     space: str,
     choices: Choices,
     checkpoints: Checkpoints | None,
+    colors: Loading,
     compute: Compute,
     notify: Notify,
 ) -> Iterator[Record]:
@@ -221,13 +242,18 @@ def _sample(
         given = picture.get()(noise)
         cond, uncond = cond | given, uncond | given
     denoise = run.denoiser(placed.here(), uncond)
+
+    def preview(path: Path, step: Step) -> None:
+        of = f"step {step.i + 1} of {run.steps}"
+        previews.write(path, run.kept(step.x0), [job.id for job in jobs], of, colors.get())
+
     with attention.kernel(compute.attention) as used:
         steps = partial(run.solve, denoise, z, run.levels, cond, noise)
         taken = steps()
         if checkpoints is not None:
             shaping = _shaping(jobs, folder, run, choices, compute)
             taken = checkpoints.steps(
-                lambda start: steps(start=start), run.levels, shaping, device, notify
+                lambda start: steps(start=start), run.levels, shaping, device, notify, preview
             )
         for step in taken:
             z = step.z

@@ -1,0 +1,201 @@
+"""What `--dry-run` says of released models against what they take: memory and time, of sampling and
+decoding, for networks of 20 to 300 M random weights.
+
+Each case is estimated in one process and run in another, on one thread. Time is in seconds of
+processor time of a second record, when weights are in place; memory is the process's largest.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from benchmarks.common import ROOT, Row
+
+
+class Case(NamedTuple):
+    """A stage of a model of that size, in that dtype, of so many frames."""
+
+    family: str
+    stage: str
+    made: tuple[int, int, int]  # frames, height, width
+    sizes: dict[str, Any]
+    dtype: str = "fp32"
+    steps: int = 4
+    tile: tuple[int, int] | None = None
+
+
+def wan(heads: int, depth: int) -> dict[str, Any]:
+    return {"num_attention_heads": heads, "attention_head_dim": 64, "num_layers": depth,
+            "ffn_dim": 256 * heads, "text_dim": 512}  # fmt: skip
+
+
+def cogvideox(heads: int, depth: int) -> dict[str, Any]:
+    return {"num_attention_heads": heads, "attention_head_dim": 64, "num_layers": depth,
+            "time_embed_dim": 256, "text_embed_dim": 512, "max_text_seq_length": 64,
+            "use_rotary_positional_embeddings": True}  # fmt: skip
+
+
+def cogvideox_vae(width: int) -> dict[str, Any]:
+    return {"block_out_channels": (width, 2 * width, 2 * width, 4 * width)}
+
+
+CASES = [
+    Case("wan", "sample", (9, 192, 256), wan(6, 8)),
+    Case("wan", "sample", (17, 256, 320), wan(12, 10), steps=2),
+    Case("wan", "sample", (9, 192, 320), wan(12, 24), "bf16"),
+    Case("cogvideox", "sample", (9, 192, 256), cogvideox(8, 6)),
+    Case("cogvideox", "sample", (9, 256, 384), cogvideox(16, 16), "bf16", steps=2),
+    Case("wan", "decode", (9, 160, 256), {"base_dim": 48}),
+    Case("wan", "decode", (13, 256, 384), {"base_dim": 96}, "bf16"),
+    Case("cogvideox", "decode", (9, 128, 192), cogvideox_vae(64)),
+    Case("cogvideox", "decode", (17, 192, 256), cogvideox_vae(96), "bf16"),
+    Case("wan", "decode", (9, 192, 256), {"base_dim": 48}, tile=(128, 128)),
+]
+
+
+def write(case: Case, folder: Path) -> None:
+    """The folder of a case: its one network with random weights, and two records for it."""
+    import diffusers
+
+    from vidgen.io.record import Record
+    from vidgen.io.stream import write_stream
+
+    named = {"wan": "Wan", "cogvideox": "CogVideoX"}[case.family]
+    torch.manual_seed(0)
+    if case.stage == "sample":
+        component, cls = "transformer", getattr(diffusers, f"{named}Transformer3DModel")
+    else:
+        component, cls = "vae", getattr(diffusers, f"AutoencoderKL{named}")
+    cls(**case.sizes).save_pretrained(folder / component)
+    scheduler = (
+        diffusers.UniPCMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+        )
+        if case.family == "wan"
+        else diffusers.CogVideoXDDIMScheduler(
+            prediction_type="v_prediction", rescale_betas_zero_snr=True, clip_sample=False,
+            timestep_spacing="trailing", snr_shift_scale=1.0,
+        )
+    )  # fmt: skip
+    scheduler.save_pretrained(folder / "scheduler")
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": f"{named}Pipeline"}))
+    frames, height, width = case.made
+    if case.stage == "sample":
+        text = torch.randn(24 if case.family == "wan" else 64, 512)
+        mask = torch.ones(len(text), dtype=torch.bool)
+        kind, attrs = "text", {"text_encoder": f"{case.family}-text@0"}
+        tensors = {"text.embeds": text, "text.mask": mask, "text.negative_embeds": text.flip(0),
+                   "text.negative_mask": mask}  # fmt: skip
+    else:
+        kind = "latents"
+        attrs = {"latent_space": f"{case.family}-vae", "num_frames": frames, "height": height,
+                 "width": width, "fps": 8.0}  # fmt: skip
+        tensors = {"latents": torch.randn(16, 1 + (frames - 1) // 4, height // 8, width // 8)}
+    records = [Record.make(kind, name, tensors, attrs) for name in "ab"]
+    with (folder / "in.vgs").open("wb") as f:
+        write_stream(records, f)
+
+
+def run(job: str, case: Case, folder: Path) -> dict[str, Any]:
+    """`estimate` or `measure` it in a process of its own."""
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "benchmarks.estimates", job, str(folder),
+         json.dumps(case)],
+        cwd=ROOT, check=True, stdout=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    return json.loads(ran.stdout)
+
+
+def rows(cases: list[Case] = CASES) -> list[Row]:
+    """Predicted, measured, and their ratio; the aim is 0.85 to 1.15."""
+    made = []
+    for case in cases:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            write(case, folder)
+            guess, real = run("estimate", case, folder), run("measure", case, folder)
+        frames, height, width = case.made
+        what = f"{case.family} {case.stage}, {guess['count']}, {case.dtype},"
+        what += f" {frames}x{height}x{width}" + (", tiled" if case.tile else "")
+        for name, unit, scale in (("memory", "MB", 1e-6), ("time", "s", 1)):
+            a, b = guess[name] * scale, real[name] * scale
+            note = f"took {guess['took']:.1f} s to estimate" if name == "time" else ""
+            made.append(Row(f"{what}: {name}", f"{a:.4g} {unit}", f"{b:.4g} {unit}", a / b, note))
+    return made
+
+
+# --- in a process of its own ----------------------------------------------------------------------
+
+
+def _estimate(case: Case, folder: Path) -> dict[str, Any]:
+    import time
+    from collections import Counter
+
+    from vidgen.stages import estimates
+    from vidgen.stages.base import Compute
+    from vidgen.stages.costs import count_of
+    from vidgen.stages.decode_clips import precise
+    from vidgen.stages.rates import Clock
+    from vidgen.stages.sample_clips import run_of
+    from vidgen.stages.tiles import Tiles
+    from vidgen.systems.base import ModelFolder
+
+    began = time.process_time()
+    model, compute = ModelFolder(folder), Compute("cpu", case.dtype, batch_size=1)
+    clock = Clock(compute.torch_device(), time.process_time)
+    if case.stage == "sample":
+        run = run_of(model, _choices(case))
+        found, network = estimates.sampling(run, compute, 1, clock), run.build("transformer")
+    else:
+        network = model.released.build_autoencoder(model)
+        tiles = Tiles.of(*case.tile, model.latent_sizes[1]) if case.tile else None
+        frames, height, width = case.made
+        shapes = Counter({(16, 1 + (frames - 1) // 4, height // 8, width // 8): 1})
+        found = estimates.decoding(model, precise(model, compute), shapes, tiles, clock)
+    took = time.process_time() - began
+    return {"memory": found.memory, "time": found.seconds, "count": count_of(network),
+            "took": took, "parts": [found.weights, found.work, found.program]}  # fmt: skip
+
+
+def _measure(case: Case, folder: Path) -> dict[str, Any]:
+    import resource
+    import time
+
+    from vidgen.io.stream import read_stream
+    from vidgen.stages.base import Compute
+    from vidgen.stages.decode import decode
+    from vidgen.stages.sample_clips import sample_clips
+    from vidgen.systems.base import ModelFolder
+
+    model, compute = ModelFolder(folder), Compute("cpu", case.dtype, batch_size=1)
+    records = read_stream(folder / "in.vgs")
+    if case.stage == "sample":
+        made = sample_clips(records, model, _choices(case), compute=compute)
+    else:
+        made = decode(records, model, tile=case.tile, compute=compute)
+    next(made)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    began = time.process_time()
+    next(made)
+    return {"memory": peak, "time": time.process_time() - began}
+
+
+def _choices(case: Case) -> Any:
+    from vidgen.stages.sample_keyframes import Choices
+
+    frames, height, width = case.made
+    return Choices(num_inference_steps=case.steps, num_frames=frames, size=(width, height))
+
+
+if __name__ == "__main__":
+    job, folder, told = sys.argv[1:]
+    case = Case(*json.loads(told))
+    print(json.dumps({"estimate": _estimate, "measure": _measure}[job](case, Path(folder))))

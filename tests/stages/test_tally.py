@@ -1,0 +1,130 @@
+"""Operations and memory, counted without computing: against closed forms, and against what is
+there when it is computed."""
+
+from collections import Counter
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from vidgen.stages import needs
+from vidgen.stages.base import Compute
+from vidgen.stages.rates import SLICE_S, Clock
+from vidgen.stages.tally import tallied
+from vidgen.systems import cogvideox, wan
+
+META = {"device": "meta"}
+
+
+def test_the_peak_is_what_lives_at_once():
+    """Products of 400 bytes each: of three in a row two live at once, unless all are kept."""
+    x = torch.empty(10, 10, **META)
+    with tallied() as tally:
+        y = x
+        for _ in range(3):
+            y = y @ x
+    assert tally.peak == 800 and tally.live == 400
+    with tallied() as tally:
+        kept = [x @ x for _ in range(3)]
+        del kept
+    assert tally.peak == 1200 and tally.live == 0
+
+
+def test_views_take_nothing_and_changes_in_place_nothing_more():
+    x = torch.empty(10, 10, **META)
+    with tallied() as tally:
+        y = x.t().reshape(5, 2, 10)[:, :1]
+        x.mul_(2)
+    assert tally.peak == 0 and y.shape == (5, 1, 10)
+    assert [op.nbytes for op in tally.ops] == [800]
+
+
+def test_flops_are_two_for_each_product_of_two_numbers():
+    q = torch.empty(2, 3, 7, 8, **META)
+    with tallied() as tally:
+        torch.empty(4, 5, **META) @ torch.empty(5, 6, **META)
+        F.conv3d(torch.empty(1, 2, 4, 6, 6, **META), torch.empty(3, 2, 3, 3, 3, **META))
+        out = F.scaled_dot_product_attention(q, q[:, :, :5], q[:, :, :5])
+    product, convolution = 2 * 4 * 5 * 6, 2 * 3 * (2 * 4 * 4) * 2 * 27
+    attention = 2 * (2 * 3) * 7 * 5 * 8 * 2
+    assert tally.flops == product + convolution + attention
+    assert out.shape == q.shape and tally.ops.total() == 3
+
+
+def test_a_convolution_of_small_pictures_spreads_them_out():
+    """Which torch's own kernel does, and oneDNN's doesn't: it takes the input in another order."""
+    small, large = (torch.empty(1, 16, 3, n, n, **META) for n in (16, 512))
+    weight = torch.empty(4, 16, 3, 3, 3, **META)
+    with tallied() as tally:
+        F.conv3d(small, weight, padding=(0, 1, 1))
+    assert tally.peak == 16**2 * (4 + 16 * 27) * 4
+    with tallied() as tally:
+        F.conv3d(large, weight, padding=(0, 1, 1))
+    assert tally.peak <= 512**2 * (4 + 16 * 3) * 4
+
+
+class Folder:
+    """A folder with an autoencoder."""
+
+    def __init__(self, system, vae):
+        self.vae = vae
+        self.released = self
+        self.decoded = system.decoded
+
+    def build_autoencoder(self, folder):
+        return self.vae
+
+
+@pytest.fixture(params=["wan", "cogvideox"])
+def folder(request):
+    from test_tiles import COGVIDEOX, WAN
+
+    from vidgen.nn.causal_vae import CausalVAE
+    from vidgen.nn.cogvideox_vae import CogVideoXAutoencoder
+
+    with torch.device("meta"):
+        if request.param == "wan":
+            return Folder(wan, CausalVAE(WAN))
+        return Folder(cogvideox, CogVideoXAutoencoder(COGVIDEOX))
+
+
+@pytest.mark.parametrize("t", [2, 8, 9])
+def test_further_chunks_are_as_the_last_one_seen(folder, t):
+    compute, shape = Compute("cpu", "fp32"), (4, t, 8, 8)
+    found = needs.decoding(folder, compute, Counter({shape: 2}), None)
+    with tallied() as tally:
+        for pixels in folder.decoded(folder.vae, torch.empty(1, *shape, **META)):
+            pixels.float()
+    assert found.ops == Counter({op: 2 * n for op, n in tally.ops.items()})
+    assert found.peak == tally.peak
+
+
+def test_memory_of_decoding_does_not_grow_with_the_clip(folder):
+    """By chunks; at once it does."""
+    compute = Compute("cpu", "fp32")
+    short, long = (
+        needs.decoding(folder, compute, Counter({(4, t, 8, 8): 1}), None).peak for t in (7, 15)
+    )
+    assert long == pytest.approx(short, rel=0.02)
+
+
+def test_time_is_that_of_each_operation_times_their_number():
+    with tallied() as tally:
+        a = torch.empty(64, 64, **META)
+        (a @ a).exp()
+    clock = Clock(torch.device("cpu"))
+    once = clock.seconds(tally.ops)
+    assert once > 0
+    twice = clock.seconds(Counter({op: 2 * n for op, n in tally.ops.items()}))
+    assert twice == pytest.approx(2 * once)
+
+
+def test_what_would_take_long_is_timed_on_a_slice():
+    with tallied() as tally:
+        torch.empty(2**20, 1024, **META) @ torch.empty(1024, 1024, **META)
+    (op,) = tally.ops
+    clock = Clock(torch.device("cpu"))
+    part = clock._slice(op)
+    assert clock._guess(op) > SLICE_S and part.flops < op.flops
+    rows, columns = part.args[0].sizes
+    assert columns == 1024 and part.flops * 2**20 == op.flops * rows
