@@ -20,10 +20,10 @@ from vidgen.train.task import make_task
         ("world-keyframes", "model.depth=-1", "recipe: model.depth is `-1`, must be 0 or more"),
         ("world-keyframes", "model.patch=[1,-1,2]", "recipe: model.patch is `(1, -1, 2)`"),
         ("world-keyframes", "model.mlp_ratio=-1", "recipe: model.mlp_ratio is `-1.0`"),
-        ("world-snap-video", "model.head_dim=0", "heads of 0 don't divide a width of 128"),
+        ("world-snap-video", "model.head_dim=0", "heads of 0 don't divide a width of 16"),
         ("world-snap-video", "model.group=[0,5,1]", "sizes divided by 0: group `(0, 5, 1)`"),
-        ("world-snap-video", "model.latents=33", "recipe: model: 4 groups don't divide 33 latents"),
-        ("world-snap-video", "model.head_dim=31", "heads of 31 don't divide a width of"),
+        ("world-snap-video", "model.latents=33", "recipe: model: 2 groups don't divide 33 latents"),
+        ("world-snap-video", "model.head_dim=31", "heads of 31 don't divide a width of 16"),
         ("world-snap-video", "model.dropout=-1", "recipe: model.dropout is `-1.0`"),
         ("world-judge", "model.heads=13", "13 heads don't divide a width of"),
         ("world-features", "model.heads=0", "0 heads don't divide a width of"),
@@ -34,8 +34,31 @@ from vidgen.train.task import make_task
 def test_sizes_that_make_no_network(tiny_model, recipe, setting, said):
     given = [f"data.text={tiny_model}", f"data.vae={tiny_model}", "model.text_dim=16"]
     mine = given if recipe in ("world-keyframes", "world-snap-video") else []
+    preset = "tiny" if recipe == "world-snap-video" else None
     with pytest.raises(UsageError) as caught:
-        build(make_task(load_recipe(recipe, overrides=[*mine, setting])))
+        build(make_task(load_recipe(recipe, preset=preset, overrides=[*mine, setting])))
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("model.in_channels=5", "recipe: model.in_channels is 5, and latents of"),
+        ("model.out_channels=3", "recipe: model.out_channels is 3, and latents of"),
+        (
+            "data.num_frames=6",
+            "data are 6 latents of 2 × 4, and the network is made for 3 of",
+        ),
+        ("data.width=64", "data are 3 latents of 2 × 8"),
+        ("model.levels=2", "model.levels is 2, and of this task it is 1"),
+        ("model.text_dim=32", "model.text_dim is 32, and the text encoder of"),
+        ("data.start=x", "data.start is not for this task"),
+    ],
+)
+def test_a_fit_that_is_not_made_for_its_latents(tiny_model, setting, said):
+    given = [f"data.text={tiny_model}", f"data.vae={tiny_model}"]
+    with pytest.raises(UsageError) as caught:
+        make_task(load_recipe("world-snap-video", preset="tiny", overrides=[*given, setting]))
     assert said in str(caught.value)
 
 

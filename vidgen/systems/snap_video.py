@@ -18,7 +18,8 @@ is `vidgen.nn.fit`; latent tokens are carried from step to step.
 
 Published: all of the table, the sizes in `PAPER`, Heun with 256 steps and 40 for the upsampler,
 EDM's distribution of levels, self-conditioning in nine of ten training samples, one in ten without
-text. Not published, and ours: frame rates are told as seconds from frame to frame, 0 for images;
+text; longer clips by reconstruction guidance (`vidgen.stages.extend`).
+Not published, and ours: frame rates are told as seconds from frame to frame, 0 for images;
 sizes as shares of the grid's; heights that don't divide are padded at the bottom with zeros, and
 what is cut off again has no part in the loss; the low-resolution video of the upsampler comes on
 further channels, enlarged bilinearly, with p times unit Gaussian noise on it and its noise level p
@@ -65,8 +66,8 @@ PAPER = {
 WORLD = {
     "latents": FITConfig(
         in_channels=8, out_channels=8, num_frames=5, height=5, width=8, patch=(1, 1, 2),
-        group=(5, 5, 1), dim=192, latents=64, latent_dim=192, context_dim=128, text_dim=128,
-        blocks=4, global_layers=1, head_dim=32, latent_head_dim=32, dropout=0.0,
+        group=(5, 5, 1), dim=192, latents=32, latent_dim=192, context_dim=128, text_dim=128,
+        blocks=4, global_layers=1, head_dim=32, latent_head_dim=32, dropout=0.0, position_std=0.5,
     ),
     "pixels": FITConfig(
         num_frames=8, height=20, width=32, group=(8, 5, 4), dim=128, latents=64, latent_dim=192,

@@ -138,6 +138,23 @@ class SnapVideoTask(InputScaled, TextToLatentsTask):
         super().__init__(*args, **kwargs)
         if self.data.start is not None:
             raise UsageError("recipe: data.start is not for this task: it starts from nothing")
+        c, made = self.config, self.geometry
+        channels, stride = (self.vae_folder.size("vae", key) for key in ("channels", "stride"))
+        rows, columns = made.height // stride, made.width // stride
+        for key in ("in_channels", "out_channels"):
+            if (own := getattr(c, key)) != channels:
+                raise UsageError(
+                    f"recipe: model.{key} is {own}, and latents of {self.vae_folder.path} have"
+                    f" {channels}",
+                    next=f"--set model.{key}={channels}",
+                )
+        if c.num_frames != made.num_frames or rows > c.height or columns > c.width:
+            raise UsageError(
+                f"recipe: data are {made.num_frames} latents of {rows} × {columns}, and the network"
+                f" is made for {c.num_frames} of {c.height} × {c.width}"
+            )
+        if c.levels != 1:
+            raise UsageError(f"recipe: model.levels is {c.levels}, and of this task it is 1")
 
 
 class SnapPixelsTask(InputScaled, TextToPixelsTask):
