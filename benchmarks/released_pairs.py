@@ -99,7 +99,11 @@ def _wan(case: Case, config: WanConfig) -> Pair:
             prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
         ),
     )  # fmt: skip
-    return Pair(run_ours, lambda: _last(pipeline, case, cond, uncond, z), ours, theirs)
+
+    def run_theirs(steps: int = case.steps) -> Iterator[Tensor]:
+        yield _last(pipeline, case, steps, cond, uncond, z)
+
+    return Pair(run_ours, run_theirs, ours, theirs)
 
 
 def _cogvideox(case: Case) -> Pair:
@@ -140,9 +144,8 @@ def _cogvideox(case: Case) -> Pair:
     )  # fmt: skip
     turned = z.transpose(1, 2).to(theirs.dtype)
 
-    def run_theirs() -> Iterator[Tensor]:
-        for x in _last(pipeline, case, cond, uncond, turned):
-            yield x.transpose(1, 2)
+    def run_theirs(steps: int = case.steps) -> Iterator[Tensor]:
+        yield _last(pipeline, case, steps, cond, uncond, turned).transpose(1, 2)
 
     return Pair(run_ours, run_theirs, ours, theirs)
 
@@ -173,17 +176,22 @@ def _drawn(
 
 
 def _last(
-    pipeline: Any, case: Case, cond: dict[str, Tensor], uncond: dict[str, Tensor], latents: Tensor
-) -> Iterator[Tensor]:
+    pipeline: Any,
+    case: Case,
+    steps: int,
+    cond: dict[str, Tensor],
+    uncond: dict[str, Tensor],
+    latents: Tensor,
+) -> Tensor:
     """The latents after the last step of their pipeline."""
     pipeline.set_progress_bar_config(disable=True)
     t, h, w = case.latents
     dtype = pipeline.transformer.dtype
     factor = pipeline.vae_scale_factor_spatial
-    yield pipeline(
+    return pipeline(
         prompt_embeds=cond["text"].to(dtype), negative_prompt_embeds=uncond["text"].to(dtype),
         height=factor * h, width=factor * w, num_frames=4 * (t - 1) + 1, latents=latents,
-        num_inference_steps=case.steps, guidance_scale=SCALE, output_type="latent",
+        num_inference_steps=steps, guidance_scale=SCALE, output_type="latent",
         return_dict=False,
     )[0]  # fmt: skip
 

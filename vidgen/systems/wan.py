@@ -365,7 +365,8 @@ def guided(
     denoise: Denoiser, uncond: Cond, high: float, low: float | None = None,
     boundary: float | None = None, *, batched: bool = False,
 ) -> Denoiser:  # fmt: skip
-    """Classifier-free guidance of scale `high`, and `low` below the boundary where there is one."""
+    """Classifier-free guidance of scale `high`, and `low` below the boundary where there is one.
+    A call for each branch, unless `batched`: that is as fast, and what is between takes half."""
     if boundary is None or low is None or low == high:
         return contrast(denoise, [(uncond, high - 1)], batched=batched)
 
