@@ -128,3 +128,15 @@ def test_what_would_take_long_is_timed_on_a_slice():
     assert clock._guess(op) > SLICE_S and part.flops < op.flops
     rows, columns = part.args[0].sizes
     assert columns == 1024 and part.flops * 2**20 == op.flops * rows
+
+
+def test_slices_of_what_has_its_sizes_as_numbers():
+    """A group norm is told how many places there are; a layer norm's last side stays."""
+    clock = Clock(torch.device("cpu"))
+    with tallied() as tally:
+        F.group_norm(torch.empty(1, 8, 4, 512, 2**14, **META), 4)
+        F.layer_norm(torch.empty(2, 2**26, **META), (2**26,))
+    group, layer = tally.ops
+    part = clock._slice(group)
+    assert part.args[0].sizes[:4] == (1, 8, 4, 512) and part.nbytes < group.nbytes
+    assert clock._slice(layer) is layer

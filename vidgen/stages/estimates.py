@@ -81,7 +81,12 @@ def decoding(
     clock = clock or Clock(compute.torch_device())
     program = _program(clock, compute)
     weights = sum(p.numel() for p in vae.parameters()) * compute.torch_dtype().itemsize
-    return _estimate(needs.decoding(folder, compute, shapes, tiles), clock, weights, program)
+    work = needs.decoding(folder, compute, shapes, tiles)
+    if clock.device.type == "cpu":  # frames as they come, and then all in one
+        stride = folder.latent_sizes[1]
+        pixels = max((1 + 4 * (t - 1)) * h * w * stride**2 for _, t, h, w in shapes)
+        work.peak += 3 * pixels * (2 if tiles is None else 2 + torch.float32.itemsize)
+    return _estimate(work, clock, weights, program)
 
 
 def _estimate(work: Needs, clock: Clock, weights: int, program: int) -> Estimate:

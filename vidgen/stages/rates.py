@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
+from math import prod
 
 import torch
 from torch import Tensor
@@ -121,11 +122,11 @@ class Clock:
 
 def _halved(op: Op) -> Op:
     """The operation with half as many rows of a product, half as wide pictures of a convolution
-    (which kernel it takes depends on all other sides), or half of all sides that are the longest.
-    Itself, where that makes no sense."""
+    (which kernel it takes depends on all other sides) or a group norm, or half of all sides that
+    are the longest. Itself, where that is no operation or next to none."""
     name = getattr(op.call, "overloadpacket", None)
     alone, axis = None, 0
-    if name is CONVOLUTION:
+    if name in (CONVOLUTION, aten.native_group_norm):
         alone, axis = op.args[0], len(op.args[0].sizes) - 1
     elif name in (aten.addmm, aten.mm):
         alone = op.args[-2]
@@ -147,7 +148,12 @@ def _halved(op: Op) -> Op:
                 step *= sizes[i]
         return torch.empty_strided(sizes, strides, dtype=shape.dtype, device="meta")
 
-    with tallied() as tally:
-        args, kwargs = tree_map_only(Shape, halved, (op.args, op.kwargs))
-        op.call(*args, **kwargs)
+    args, kwargs = tree_map_only(Shape, halved, (op.args, op.kwargs))
+    if name is aten.native_group_norm:
+        args = (*args[:5], prod(args[0].shape[2:]), *args[6:])  # places of a channel
+    try:
+        with tallied() as tally:
+            op.call(*args, **kwargs)
+    except RuntimeError:  # sides that must stay as they are
+        return op
     return max(tally.ops, key=lambda found: found.nbytes)
