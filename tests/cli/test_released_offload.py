@@ -221,7 +221,7 @@ def test_fp8_is_of_block_matrices_only(model):
 
 
 def test_fp8_is_said_and_how_much_it_changes(sample, model):
-    """Measured: latents after two steps differ from those of bf16 by 0.7 % (Wan) and 1.2 %."""
+    """Measured: latents after two steps differ from those of bf16 by 1.0 % (Wan) and 2.2 %."""
     plain = sample(model, "--dtype", "bf16", "-o", "plain.vgs")
     ran = sample(model, "--dtype", "bf16", "--weight-dtype", "fp8", "-o", "fp8.vgs")
     assert plain.code == ran.code == 0 and "approximation" not in plain.err
