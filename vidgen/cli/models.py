@@ -279,12 +279,13 @@ def _verify(
         parts = components(folder)
         row["problems"] = []
         changed: dict[str, list[str]] = {name: [] for name in parts}
-        if stored := stored_as(folder):
+        stored = stored_as(folder)
+        if stored is not None:
             for file, wrong in stored.changes(counting(console, "read")).items():
                 part, _, name = file.rpartition("/")
                 told = changed.get(part, row["problems"])
                 told.append(f"{name}: {wrong}")
         same = {name: kind for name, kind in parts.items() if not changed[name]}
-        problems = changed | dict(verify(folder, same))
+        problems = changed | dict(verify(folder, same, hashes=stored is None))
         for component in row["components"]:
             component["problems"] = problems[component["name"]]
