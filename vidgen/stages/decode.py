@@ -137,11 +137,12 @@ def decode(
             require_space(record, folder)
         require_tensor(record, "latents", FLOATS, folder.latent_sizes[0], None, None, None)
         height, width = require_whole(record, "height"), require_whole(record, "width")
+        if folder.released:
+            require_work(folder, tuple(record["latents"].shape), tiles, compute)
         with kernel("auto") as kernels:
             latents, network = record.torch("latents"), loading.get()
             made, approximations = {}, list[str]()
             if folder.released:
-                require_work(folder, tuple(latents.shape), tiles, compute)
                 if tiles is not None and tiles.count(*latents.shape[2:]) > 1:
                     approximations.append(tiles.in_words())
                     notify.warn(f"record `{record.id}`: {tiles.in_words()}")
