@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from vidgen.nn import fused
+from vidgen.nn.cogvideox_dit import CogVideoXConfig, CogVideoXDiT
 from vidgen.nn.rope import axial_angles, cos_sin, grid_rotary, rotate, turn
-from vidgen.nn.wan_dit import LayerNorm, folded, gated
+from vidgen.nn.wan_dit import LayerNorm, WanConfig, WanDiT, folded, gated
 
 
 def both(call):
@@ -102,3 +103,24 @@ def test_nothing_to_fold():
     assert folded(drawn(1, 6, 8))[0].shape == (1, 6, 8)
     short, bias = folded(torch.zeros(1, 6, 8))
     assert short.shape == (1, 1, 8) and bias.exp().item() == pytest.approx(6)
+
+
+def test_blocks_can_be_compiled_whole():
+    """As --compile does it, but for the code that would be generated: one graph a block, whatever
+    the length of the text, and the same numbers."""
+    torch.manual_seed(0)
+    sizes = {"heads": 2, "head_dim": 12, "depth": 2, "mlp_dim": 48, "text_dim": 10}
+    wan = WanDiT(WanConfig(**sizes, level_dim=16))
+    cogvideox = CogVideoXDiT(
+        CogVideoXConfig(heads=2, head_dim=16, text_dim=10, depth=2, time_dim=16, positions="rotary")
+    )
+    for network, words in ((wan, (20, 9)), (cogvideox, (6,))):
+        network.eval().requires_grad_(False)
+        z, t = drawn(1, 16, 2, 4, 6), torch.tensor([500.0])
+        texts = [torch.nn.functional.pad(drawn(1, n, 10), (0, 0, 0, 20 - n)) for n in words]
+        with torch.no_grad():
+            plain = [network(z, t, text=text) for text in texts]
+            for block in network.blocks:
+                block.compile(fullgraph=True, backend="eager")
+            for text, wanted in zip(texts, plain, strict=True):
+                torch.testing.assert_close(network(z, t, text=text), wanted, rtol=1e-4, atol=1e-5)

@@ -33,7 +33,8 @@ class FeedForward(nn.Sequential):
         super().__init__(Linear(dim, hidden), nn.GELU(approximate="tanh"), Linear(hidden, dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        widen, gelu, narrow = list[Any](self)
+        parts: Any = self
+        widen, gelu, narrow = parts[0], parts[1], parts[2]
         if by_onednn(x, widen.weight):
             y = torch.ops.mkldnn._linear_pointwise(x, widen.weight, widen.bias, "gelu", [], "tanh")
         elif plain():
