@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from vidgen.errors import Exit
 from vidgen.io.stream import read_stream
@@ -332,18 +333,19 @@ def test_shards(vidgen, wan_model):
 def test_variants_beside_the_weights_are_left_alone(tmp_path):
     folder = tmp_path / "vae"
     folder.mkdir()
+    weights = {"a": torch.zeros(1)}
     (tmp_path / "model_index.json").write_text('{"_class_name": "WanPipeline"}')
     (folder / "config.json").write_text("{}")
-    (folder / "model.fp16.safetensors").touch()
+    save_file(weights, folder / "model.fp16.safetensors")
     model = ModelFolder.find(str(tmp_path))
     assert [p.name for p in model.weight_files("vae")] == ["model.fp16.safetensors"]
-    (folder / "model.safetensors").touch()
+    save_file(weights, folder / "model.safetensors")
     assert [p.name for p in model.weight_files("vae")] == ["model.safetensors"]
     index = {"weight_map": {"a": "model-1-of-2.safetensors", "b": "model-2-of-2.safetensors"}}
     for name in ("model.safetensors.index.json", "model.safetensors.index.fp16.json"):
         (folder / name).write_text(json.dumps(index))
     for name in index["weight_map"].values():
-        (folder / name).touch()
+        save_file(weights, folder / name)
     found = [p.name for p in model.weight_files("vae")]
     assert found == ["model-1-of-2.safetensors", "model-2-of-2.safetensors"]
 
