@@ -4,8 +4,7 @@ Every scene is rendered at each size and at each rate, and encoded once; what th
 it, the latents of enlarged frames, is made once, too. The rates are how the
 temporal convolutions come to see both spacings that they will meet: keyframes, as they were
 sampled, and frames near each other, as interpolation leaves them. A batch mixes the rates, and each
-clip's spacing is told. What is told gets a random amount of noise, and that is told, too. Some of
-the clips of the first size may be told as a model made them again, with its errors (`remade`).
+clip's spacing is told. What is told gets a random amount of noise, and that is told, too.
 """
 
 from __future__ import annotations
@@ -32,11 +31,10 @@ from vidgen.nn.pixels import to_uint8
 from vidgen.nn.unet import UNet, UNetConfig, start_at_zero
 from vidgen.systems import save, upsampling, world
 from vidgen.systems.base import Geometry, ModelFolder
-from vidgen.systems.upsampling import COMPONENT, FACTOR, Settings, Upsampler
+from vidgen.systems.upsampling import COMPONENT, FACTOR, Settings
 from vidgen.train.distributed import World
 from vidgen.train.recipe import section
 from vidgen.train.task import Modules, Task, generator, share
-from vidgen.train.tasks import remade
 from vidgen.train.tasks.latents import (
     cache_folder,
     cached,
@@ -63,13 +61,6 @@ class Data:
     sizes: tuple[tuple[int, int], ...] = ((40, 64), (80, 128))
     num_frames: int = 5  # of a clip, at each rate
     fps: tuple[float, ...] = (2.0, 8.0)  # of keyframes, and of what interpolation makes of them
-    # A model folder with interpolation. So large a share of the clips of the first size, at the
-    # rate of its keyframes and of what it makes between them, is what it made of them from noise
-    # with a sigma between these two.
-    remade: str | None = None
-    remade_share: float = 0.5
-    remade_levels: tuple[float, float] = (0.3, 0.7)
-    start: str | None = None  # a model folder with `upsampler/`: where the weights begin
 
 
 @dataclass(frozen=True)
@@ -112,20 +103,6 @@ class UpsamplingTask(Task):
                 f" {min(self.data.fps):g} frames a second has a skip of {self.settings.max_skip}"
             )
         self.pairs = list(zip(self.data.sizes, self.data.sizes[1:], strict=False))
-        self.maker = None if self.data.remade is None else self._maker(self.data.remade)
-        self.remade: dict[float, Tensor] = {}
-
-    def _maker(self, name: str) -> ModelFolder:
-        d = self.data
-        if not 0 < d.remade_share <= 1:
-            raise UsageError(
-                f"recipe: data.remade_share is {d.remade_share:g}, must be above 0 and up to 1"
-            )
-        folder = ModelFolder.find(name)
-        wanted = [self._geometry(d.sizes[0], fps) for fps in d.fps]
-        remade.check(folder, self.vae_folder.latent_space, wanted)
-        remade.beginnings(folder, *d.remade_levels)
-        return folder
 
     def _check(self) -> None:
         """UsageError for settings that no network can be trained with."""
@@ -165,18 +142,7 @@ class UpsamplingTask(Task):
 
     def build(self) -> dict[str, torch.nn.Module]:
         vae = world.load_autoencoder(self.vae_folder).float()
-        return {COMPONENT: self._network(), "vae": vae}
-
-    def _network(self) -> UNet:
-        if self.data.start is None:
-            return start_at_zero(UNet(self.config))
-        trained = Upsampler.of(ModelFolder.find(self.data.start))
-        if trained.config != self.config:
-            raise UsageError(
-                f"recipe: data.start is {self.data.start}, whose upsampler has other sizes",
-                next=f"make `model` the same as {trained.folder.path}/{COMPONENT}/config.json",
-            )
-        return trained.load().float().requires_grad_(True)
+        return {COMPONENT: start_at_zero(UNet(self.config)), "vae": vae}
 
     def prepare(self, modules: Modules, say: Callable[[str], None]) -> None:
         vae, d = _vae(modules), self.data
@@ -207,16 +173,6 @@ class UpsamplingTask(Task):
 
             name = f"{d.level}-enlarged"
             self.told[key] = cached(folder, name, d.num, enlarge, world=world, say=say)
-        if self.maker is not None:
-            self.remade = remade.cached_clips(
-                self.maker, d.level, d.num, d.fps, d.remade_levels,
-                folder=lambda fps: cache_folder(
-                    Path(d.cache), self.vae_folder.latent_space, self._geometry(d.sizes[0], fps),
-                    dtype,
-                ),
-                finish=lambda latents: upsampling.enlarged(latents, vae), vae=vae, dtype=dtype,
-                world=world, say=say,
-            )  # fmt: skip
 
     def _geometry(self, size: tuple[int, int], fps: float) -> Geometry:
         return Geometry(self.data.num_frames, *size, fps)
@@ -250,16 +206,13 @@ class UpsamplingTask(Task):
         pair = self.pairs[int(torch.randint(len(self.pairs), (), generator=draw))]
         rows = torch.randint(self.data.num, (size,), generator=draw).tolist()
         rates = torch.randint(len(self.data.fps), (size,), generator=draw).tolist()
-        again = (torch.rand(size, generator=draw) < self.data.remade_share).tolist()
-        mine = [(rows[i], self.data.fps[rates[i]], again[i]) for i in share(size, rank, world)]
-        told, large = [], []
-        for row, fps, made in mine:
-            first = pair[0] == self.data.sizes[0]
-            cache = self.remade if made and first and fps in self.remade else None
-            told.append((self.told[pair[0], fps] if cache is None else cache[fps])[row])
-            large.append(self.latents[pair[1], fps][row])
-        skips = torch.tensor([self.settings.skip(1 / fps) for _, fps, _ in mine])
-        return {"enlarged": torch.stack(told), "large": torch.stack(large), "skip": skips}
+        mine = [(rows[i], self.data.fps[rates[i]]) for i in share(size, rank, world)]
+        told, large = (
+            torch.stack([cache[size, fps][row] for row, fps in mine])
+            for cache, size in zip((self.told, self.latents), pair, strict=True)
+        )
+        skips = torch.tensor([self.settings.skip(1 / fps) for _, fps in mine])
+        return {"enlarged": told, "large": large, "skip": skips}
 
     def loss(
         self, modules: Modules, batch: dict[str, Tensor], generator: torch.Generator
