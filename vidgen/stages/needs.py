@@ -67,7 +67,7 @@ def _steps(run: Run, compute: Compute, size: int) -> tuple[Counter[Op], Counter[
         p.data = p.data.to(run.dtype_of(name, compute.torch_dtype()))
     cond, uncond = (_conditions(run, network.config, compute, size) for _ in range(2))
     z = torch.empty(size, *run.shape, device="meta")
-    with tallied() as tally:
+    with tallied(compute.torch_device().type) as tally:
         denoise = run.denoiser([network], uncond)
         denoise(z, run.levels[0].on(z), cond)
         first = tally.ops.copy()
@@ -78,7 +78,7 @@ def _steps(run: Run, compute: Compute, size: int) -> tuple[Counter[Op], Counter[
 def _conditions(run: Run, config: Any, compute: Compute, size: int) -> dict[str, torch.Tensor]:
     """What a network is told, beside the noise level: text, and what comes of a picture."""
     tokens, more = run.text_tokens, config.in_channels - config.out_channels
-    cond = {}
+    cond: dict[str, tuple[int, ...]] = {}
     if hasattr(config, "image_dim"):  # Wan
         if compute.torch_device().type == "cpu":  # where zeros behind a prompt are but one token
             tokens = min(tokens, PROMPT_TOKENS)
@@ -117,7 +117,7 @@ def _chunks(
     system, dtype = folder.released, compute.torch_dtype()
     vae = system.build_autoencoder(folder).to(dtype)
     total, seen, later = 1 + 4 * (shape[1] - 1), 0, Counter[Op]()
-    with tallied() as tally:
+    with tallied(compute.torch_device().type) as tally:
         before = tally.ops.copy()
         chunks = system.decoded(vae, torch.empty(1, *shape, dtype=dtype, device="meta"))
         for i, pixels in enumerate(chunks, 1):

@@ -67,12 +67,14 @@ class Op:
 class Tally:
     """What was seen so far.
 
+    device where it is to be computed
     ops    each operation that computes, and how often
     live   bytes of what was allocated and is still there
     peak   the largest that this was, with what an operation needs for itself while it runs
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = device
         self.ops: Counter[Op] = Counter()
         self.live = self.peak = 0
         self._known: dict[int, weakref.ref] = {}
@@ -94,7 +96,7 @@ class Tally:
             return  # another view of what is there, or nothing to compute with
         op = _op(call, args, kwargs, [*given, *made])
         self.ops[op] += 1
-        self.peak = max(self.peak, self.live + workspace(op))
+        self.peak = max(self.peak, self.live + workspace(op, self.device))
 
     def _follow(self, x: Tensor) -> None:
         storage = x.untyped_storage()
@@ -123,17 +125,18 @@ def _op(call: Callable, args: tuple, kwargs: dict[str, Any], tensors: list[Tenso
     return Op(call, shaped, named, f"{call} {shaped} {named}", flops, nbytes)
 
 
-def workspace(op: Op) -> int:
-    """Bytes that a convolution on a CPU has beside what goes in and comes out.
+def workspace(op: Op, device: str) -> int:
+    """Bytes that a convolution has beside what goes in and comes out.
 
-    torch's own kernels spread out the input, each place with all that its kernel covers; oneDNN's
-    take the input in another order. Other operations have next to nothing.
+    On a CPU, torch's own kernels spread out the input, each place with all that its kernel covers.
+    oneDNN's take the input in another order, and so, it is taken, do those of other devices. Other
+    operations have next to nothing.
     """
     if getattr(op.call, "overloadpacket", None) is not CONVOLUTION:
         return 0
     x, weight, bias, *how = op.args
     if any(side > 1 for side in weight.sizes[2:]) or any(how[1]):
-        backend = _backend(x, weight, bias, how)
+        backend = _backend(x, weight, bias, how) if device == "cpu" else ""
         if "Slow" in backend or "Thnn" in backend:
             return _places(x, weight, how) * prod(weight.sizes[1:]) * x.dtype.itemsize
         return x.nbytes
@@ -191,8 +194,8 @@ class _Attention(TorchFunctionMode):
 
 
 @contextmanager
-def tallied() -> Iterator[Tally]:
-    """A context in which everything on the meta device is tallied."""
-    tally = Tally()
+def tallied(device: str = "cpu") -> Iterator[Tally]:
+    """A context in which everything on the meta device is tallied, as it would be on this one."""
+    tally = Tally(device)
     with torch.no_grad(), _Attention(tally), _Operations(tally):
         yield tally
