@@ -61,6 +61,11 @@ def test_a_damaged_header_is_refused(file):
         windows(file)
 
 
+def test_a_file_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        windows(tmp_path / "none.safetensors")
+
+
 MEASURE = """
 import sys
 from pathlib import Path

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vidgen.errors import InputError
 from vidgen.io.layout import Place, header_length, nbytes, parse_header
 from vidgen.io.record import Blob
 
@@ -25,10 +26,15 @@ class _File:
     """A file that is open for as long as anybody has this."""
 
     def __init__(self, path: Path) -> None:
-        self.fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        self.fd = -1
+        try:
+            self.fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        except OSError as e:
+            raise InputError(f"{path}: can't be read: {(e.strerror or str(e)).lower()}") from None
 
     def __del__(self) -> None:
-        os.close(self.fd)
+        if self.fd >= 0:
+            os.close(self.fd)
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,8 @@ class Window:
 
 
 def windows(path: Path) -> dict[str, Window]:
-    """Those of a safetensors file, by name. InputError for a header that makes no sense."""
+    """Those of a safetensors file, by name. InputError for one that can't be
+    read, or whose header makes no sense."""
     file, place = _File(path), Place(str(path))
     with open(os.dup(file.fd), "rb") as f:
         raw = f.read(header_length(f.read(8), place))
