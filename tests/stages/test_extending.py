@@ -122,6 +122,17 @@ def test_a_single_frame_is_enough(folders, made):
     assert after.torch("times").tolist() == [0.0, 0.5, 1.0, 1.5, 2.0]
 
 
+def test_a_rate_stays_what_it_was(folders, made):
+    """Nine sevenths of a second are not 9 frames at 7 a second to the bit."""
+    seven = {
+        "latents": torch.zeros(4, 10, 2, 4),
+        "times": torch.arange(10, dtype=torch.float64) / 7,
+    }
+    before = made["world"][0].replace(tensors=seven, attrs={"fps": 7.0, "num_frames": 10})
+    (after,) = longer([before], folders["world"], num_frames=11)
+    assert after.attrs["fps"] == 7.0
+
+
 # --- noise ----------------------------------------------------------------------------------------
 
 

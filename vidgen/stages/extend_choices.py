@@ -167,11 +167,11 @@ def _possible(record: Record, folder: ModelFolder, plan: Plan) -> Plan:
 
 
 def _rate(record: Record, folder: ModelFolder) -> float:
-    """Frames a second, by their times; of a single one what it says, or else the model's own."""
-    times = record.torch("times")
+    """Frames a second, by their times; what the record itself says, where that is the same but for
+    rounding, and of a single frame; or else the model's own."""
+    times, own = record.torch("times"), record.attrs.get("fps")
+    given = isinstance(own, int | float) and not isinstance(own, bool) and 0 < own < math.inf
     if len(times) == 1:
-        own = record.attrs.get("fps")
-        given = isinstance(own, int | float) and not isinstance(own, bool) and 0 < own < math.inf
         return float(own) if given else folder.geometry.fps  # type: ignore[arg-type]
     spacing = times.diff()
     least, most = float(spacing.min()), float(spacing.max())
@@ -181,7 +181,8 @@ def _rate(record: Record, folder: ModelFolder) -> float:
             why="the network makes frames at equal distances",
             next="vidgen encode-video --fps N makes latents at a constant rate",
         )
-    return (len(times) - 1) / float(times[-1] - times[0])
+    found = (len(times) - 1) / float(times[-1] - times[0])
+    return float(own) if given and math.isclose(own, found) else found  # type: ignore[arg-type]
 
 
 def warn_of_rate(fps: float, folder: ModelFolder, told: set[float], notify: Notify) -> None:
