@@ -149,7 +149,7 @@ def cold_start() -> dict[str, float]:
             in_channels=4,
             out_channels=4,
         )
-        network.save_pretrained(at / "model" / "transformer")  # fmt: skip
+        network.save_pretrained(at / "model" / "transformer")
         for old in (at / "model" / "transformer").glob("*of-*"):
             old.unlink()
         (at / "model/transformer/diffusion_pytorch_model.safetensors.index.json").unlink()

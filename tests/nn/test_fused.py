@@ -72,7 +72,7 @@ def test_a_modulated_norm_rounds_once(shape, dtype):
 
 
 def test_turning_by_complex_numbers():
-    """Not one bit differs in float32, whether heads lie beside tokens in memory or not."""
+    """Equal to rounding, whether heads lie beside tokens in memory or not."""
     wave = grid_rotary((2, 3, 4), (4, 6, 6))
     for x in (drawn(2, 24, 3, 16).transpose(1, 2), drawn(2, 3, 24, 16)):
         fast, plain = both(lambda x=x: turn(x, wave))
