@@ -299,7 +299,7 @@ def plot(report: dict[str, Any], path: Path) -> None:
             figure = Figure.of(v / base for v in _of(rows, name, m))
             spread = figure.sd if figure.n > 1 else 0.0
             where = x + (0.2 if name == "blocks" else 0.0)
-            lines[f"{said[:9]}, {name}"] = [
+            lines[f"{said.partition(',')[0].replace('é', 'e')}, {name}"] = [
                 Point(where, figure.mean, figure.mean - spread, figure.mean + spread)
             ]
     plot_lines(
