@@ -3,6 +3,7 @@ are warned of and logged."""
 
 import json
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -43,7 +44,7 @@ def unread(monkeypatch):
         pytest.fail("weights were read")
 
     for system in (wan, cogvideox):
-        for name in ("load_transformer", "load_autoencoder"):
+        for name in ("load_transformer", "load_autoencoder", "load_text_tower"):
             monkeypatch.setattr(system, name, fail)
 
 
@@ -55,6 +56,22 @@ def test_samples_that_do_not_fit(vidgen, model, monkeypatch):
     ran = vidgen("sample", "text.vgs", *words, "--steps", "1")
     assert ran.code == Exit.OUT_OF_MEMORY, ran.err
     assert "a sample of 9 frames of 96x64" in ran.err and "next:" in ran.err
+
+
+def test_nothing_is_computed_before(vidgen, model, monkeypatch):
+    """No text is encoded for samples that don't fit, and nothing sampled for frames that don't."""
+    unread(monkeypatch)
+    words = ("--model", str(model), "--num-frames", "9", "--size", "96x64", "--no-cache")
+    with monkeypatch.context() as patch:
+        has(patch, 20_000)
+        ran = vidgen("sample", "--prompt", "a red ball", *words)
+    assert ran.code == Exit.OUT_OF_MEMORY, ran.err
+    assert "a sample of 9 frames of 96x64" in ran.err
+    monkeypatch.setattr(decode_clips, "free_bytes", lambda device: 20_000)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 20_000)
+    ran = vidgen("generate", "a red ball", *words, "-o", "x.mp4")
+    assert ran.code == Exit.OUT_OF_MEMORY, ran.err
+    assert "decoding 96x64 pixels takes about" in ran.err and not Path("x.mp4").exists()
 
 
 def test_frames_that_do_not_fit_and_tiles_that_do(vidgen, latents, monkeypatch):

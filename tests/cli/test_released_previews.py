@@ -74,4 +74,8 @@ def test_what_is_refused(vidgen, model, tmp_path):
     (bare / "vae" / "diffusion_pytorch_model.safetensors").unlink()
     ran = vidgen(*words, "--model", str(bare), "--checkpoint", str(tmp_path / "steps"))
     assert ran.code == Exit.BAD_INPUT and "has no autoencoder" in ran.err
+    cut = (model / "vae" / "diffusion_pytorch_model.safetensors").read_bytes()[:-8]
+    (bare / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(cut)
+    ran = vidgen(*words, "--model", str(bare), "--checkpoint", str(tmp_path / "steps"))
+    assert ran.code == Exit.BAD_INPUT and "diffusion_pytorch_model.safetensors" in ran.err
     assert not (tmp_path / "steps").exists()

@@ -139,6 +139,12 @@ def generate(
     video_output.check_names(out, sample_keyframes.sample_ids(own, choices), video=video)
     compute.check()
     cascade.check(folder, count, passes, scale, compute)
+    if folder.released:
+        from vidgen.stages import decode_clips, plan_clips
+
+        precise = decode_clips.precise(folder, compute)
+        for shape in plan_clips.to_come(folder, count, choices):
+            decode_clips.require_work(folder, shape, None, precise)
     texts = encode_text.encode_text(
         named, folder, cache=cache(no_cache), compute=compute,
         together=encode_text.together_before_sampling(folder, compute), notify=console,

@@ -86,8 +86,8 @@ def _fitting(folder: ModelFolder, shape: tuple[int, ...], compute: Compute, free
             return "--dtype bf16"
     for side in TILES:
         if _peak(folder, shape, Tiles.of(side, side, stride), compute) < free:
-            return f"--tile {side}x{side}, which is an approximation"
-    return "a smaller --size"
+            return f"vidgen decode --tile {side}x{side} …, which is an approximation"
+    return "latents of a smaller --size, or another --device"
 
 
 @torch.no_grad()
@@ -121,7 +121,7 @@ def clip_frames(
             raise
         raise OutOfMemory(
             f"the frames of one latent don't fit in the memory of {device}",
-            why="the latents are untouched: nothing of the sampling is lost",
+            why="latents that are in a file are untouched: nothing of their sampling is lost",
             next="vidgen decode --device cpu …, or --dtype bf16, or --tile 256x256",
         ) from None
     return torch.cat(done)

@@ -45,13 +45,14 @@ class Projection:
 
 
 def require_autoencoder(folder: ModelFolder) -> None:
-    """InputError where there is none to fit colors to."""
+    """InputError where there is none to fit colors to, or its weights are cut."""
     if not folder.has("vae"):
         raise InputError(
             f"--preview-every: `{folder.path}` has no autoencoder",
             why="the colors of previews are fitted to it",
             next="leave --preview-every out",
         )
+    folder.weight_files("vae")
 
 
 @torch.no_grad()

@@ -91,13 +91,15 @@ def sample_clips(
         folder.weight_files(component)
     for what in approximations(compute):
         notify.warn(f"an approximation, as --weight-dtype {compute.weight_dtype} says: {what}")
+    if checkpoints is not None and checkpoints.preview_every is not None:
+        previews.require_autoencoder(folder)
     require_weights(run, compute, compute.batch_size)
+    if not compute.preload:  # in a pipe, who makes the text still has its memory
+        require_work(run, compute, 1)
     space = _space(folder, notify)
     picture = _picture(run, choices, folder, compute, notify)
     loading = Loading(lambda: networks(folder, run, choices, compute), now=compute.preload)
     colors = Loading(lambda: _colors(folder, notify))
-    if checkpoints is not None and checkpoints.preview_every is not None:
-        previews.require_autoencoder(folder)
     batches = batched(_jobs(records, folder, run, choices, notify), compute.batch_size)
     for i, batch in enumerate(batches):
         if i == 0:  # the others are no larger
