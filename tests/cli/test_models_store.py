@@ -210,6 +210,24 @@ def test_an_unknown_name_is_told_with_those_there_are(vidgen, copy, monkeypatch,
 # --- the hub --------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "path", ["runs/base--v2", "runs/my..model", "runs/x.", "runs/x.git", "runs/" + 97 * "x"]
+)
+def test_a_path_that_is_no_name_of_the_hubs(vidgen, path) -> None:
+    """huggingface_hub refuses to look for these."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    with pytest.raises(HFValidationError):
+        validate_repo_id(path)
+    ran = vidgen("encode-text", "a ball", "--model", path)
+    assert ran.code == 2 and f"no model called `{path}`" in ran.err
+    ran = vidgen("models", "add", path)
+    assert ran.code == 2 and "no such folder" in ran.err
+    ran = vidgen("models", "add", "--download", path)
+    assert ran.code == 2 and "is no name of a model of the hub" in ran.err
+
+
 def test_nothing_is_fetched_unless_asked(vidgen, hub) -> None:
     ran = vidgen("models", "add", REPO)
     assert ran.code == 2 and f"vidgen models add --download {REPO}" in ran.err
@@ -301,3 +319,84 @@ def test_a_model_of_another_class_is_refused_before_its_weights(vidgen, hub, cop
     (copy / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
     ran = vidgen("models", "add", "--download", REPO)
     assert ran.code == 3 and "FluxPipeline" in ran.err and hub.asked == ["model_index.json:0"]
+
+
+# --- what nobody means to happen ------------------------------------------------------------------
+
+
+def test_what_a_killed_command_left_is_no_model(vidgen, copy) -> None:
+    vidgen("models", "add", "tiny")
+    for left in (".tiny.0a1b2c.tmp", ".tiny.0a1b2c.old"):
+        shutil.copytree(model_store.home() / "tiny", model_store.home() / left, symlinks=True)
+    assert [model.name for model in model_store.stored()] == ["tiny"]
+    assert len(json.loads(vidgen("models", "--json").text)["models"]) == 1
+
+
+@pytest.mark.parametrize("words", [("remove", "tiny"), ("add", "tiny", "-f")])
+def test_files_that_are_not_the_stores_are_not_deleted(vidgen, copy, words) -> None:
+    vidgen("models", "add", "tiny")
+    own = model_store.home() / "tiny" / "vae" / "notes.txt"
+    own.write_text("mine")
+    ran = vidgen("models", *words)
+    assert ran.code == 2 and f"{own}: is not the store's" in ran.err
+    assert own.read_text() == "mine"
+    own.unlink()
+    assert vidgen("models", *words).code == 0
+
+
+def test_a_folder_linked_into_the_store_is_not_deleted(vidgen, copy) -> None:
+    model_store.home().mkdir(parents=True)
+    (model_store.home() / "other").symlink_to(copy)
+    ran = vidgen("models", "remove", "other")
+    assert ran.code == 2 and "is not the store's" in ran.err
+    assert (copy / "model_index.json").is_file()
+
+
+def test_of_two_that_add_the_same_name_the_second_is_told(vidgen, copy, monkeypatch) -> None:
+    hashed = model_store._hashed
+
+    def slowly(*args):
+        monkeypatch.setattr(model_store, "_hashed", hashed)
+        assert vidgen("models", "add", "tiny").code == 0
+        return hashed(*args)
+
+    monkeypatch.setattr(model_store, "_hashed", slowly)
+    ran = vidgen("models", "add", "tiny")
+    assert ran.code == 2 and "there is a stored model `tiny` already" in ran.err
+    assert [path.name for path in model_store.home().iterdir()] == ["tiny"]
+
+
+def test_the_store_does_not_refer_to_itself(vidgen, copy) -> None:
+    vidgen("models", "add", "tiny")
+    links = model_store.home() / "tiny"
+    for more in (["--as", "again"], ["-f"]):
+        ran = vidgen("models", "add", str(links), *more)
+        assert ran.code == 2 and "is the stored model `tiny`" in ran.err
+    assert (links / "model_index.json").resolve() == copy / "model_index.json"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"schema": "vidgen.model-manifest/1", "source": {"repo": "a/b"}, "files": {"x": {}}}',
+        '{"schema": "vidgen.model-manifest/1", "source": {"folder": "/"}, "files": {"x": {}}}',
+        "[]",
+    ],
+)
+def test_a_damaged_manifest_is_told(vidgen, copy, text) -> None:
+    vidgen("models", "add", "tiny", "--as", "small")
+    (model_store.home() / "small" / "manifest.json").write_text(text)
+    ran = vidgen("models", "verify", "small")
+    assert ran.code == 3 and "is no manifest of a model" in ran.err
+    assert vidgen("models", "remove", "small").code == 0
+
+
+def test_weights_that_changed_since_are_fetched(vidgen, hub, tiny_model, copy) -> None:
+    mine = Path(shutil.copytree(tiny_model, copy.with_name("mine")))
+    vidgen("models", "add", "mine")
+    only_change(mine / "transformer" / WEIGHTS)
+    os.utime(mine / "transformer" / WEIGHTS)
+    ran = vidgen("models", "add", "--download", REPO)
+    assert ran.code == 0 and "weights of transformer" not in ran.err
+    stored = ModelFolder.find("Tiny-Diffusers")
+    assert stored.sha256("transformer") == ModelFolder(copy).sha256("transformer")

@@ -12,7 +12,7 @@ from vidgen.cli.models_find import components
 from vidgen.cli.options import option
 from vidgen.cli.runner import print_text
 from vidgen.errors import InputError, UsageError
-from vidgen.io import hub, model_store
+from vidgen.io import hub, model_store, weights
 from vidgen.io.model_store import INDEX
 from vidgen.io.record import human_bytes
 
@@ -88,6 +88,11 @@ def _of_disk(model: str, name: str | None, force: bool) -> Plan:
                 next=f"vidgen models add --download {model}",
             )
         place = found
+    if stored := model_store.of_folder(place.resolve()):
+        raise UsageError(
+            f"{place}: is the stored model `{stored.name}`",
+            next=f"vidgen models add {stored.source['folder']} --as NAME",
+        )
     place = place.absolute()
     parts = _parts(place)
     source = {"folder": str(place)}
@@ -120,6 +125,7 @@ def _of_hub(model: str, name: str | None, force: bool) -> Plan:
     shared = {
         file: known[digest] for file in wanted
         if (digest := there[file].sha256) in known and digest and index not in known[digest].parents
+        and weights.sha256(known[digest]) == digest  # no other bytes since it was added
     }  # fmt: skip
     fetch = {file: there[file] for file in wanted if file not in shared}
     source = {"folder": str(index), "repo": repo, "revision": revision, "commit": commit}

@@ -21,7 +21,13 @@ from vidgen.errors import UsageError, VidgenError
 from vidgen.io.model_store import INDEX
 from vidgen.io.record import human_bytes
 
-REPO = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w./-]+))?")
+# As huggingface_hub takes them: NAME has at most 96 characters, no `--`, no `.git` behind.
+_PART = r"[A-Za-z0-9](?:[\w.-]*\w)?"
+REPO = re.compile(
+    r"(?!.*\.\.)(?![^@]*--)(?![^@]*\.git(?:@|$))(?=[^/]*/[^@]{1,96}(?:@|$))"
+    rf"({_PART}/{_PART})(?:@([\w./-]+))?",
+    re.ASCII,
+)
 MAIN = "main"  # the revision of a name without one
 SHA256 = re.compile(r"[0-9a-f]{64}")
 

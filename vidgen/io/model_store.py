@@ -53,9 +53,10 @@ class Stored:
         path = self.path / MANIFEST
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
-            if found["schema"] == SCHEMA and {*found["source"]} and {*found["files"]}:
+            files = {(int(was["bytes"]), str(was["sha256"])) for was in found["files"].values()}
+            if found["schema"] == SCHEMA and isinstance(found["source"]["folder"], str) and files:
                 return found
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             pass
         raise InputError(
             f"{path}: is no manifest of a model",
@@ -124,8 +125,9 @@ def _wrong(path: Path, was: Mapping[str, Any]) -> str | None:
 
 
 def stored() -> list[Stored]:
-    """All models of the store, by name."""
-    return [Stored(path.parent) for path in sorted(home().glob(f"*/{MANIFEST}"))]
+    """All models of the store, by name; not what an add or a remove that was killed left there."""
+    found = (path.parent for path in sorted(home().glob(f"*/{MANIFEST}")))
+    return [Stored(path) for path in found if NAME.fullmatch(path.name)]
 
 
 def called(name: str) -> list[Stored]:
@@ -182,9 +184,11 @@ def add(
                 (made / file).symlink_to(os.path.abspath(path))
             text = json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False)
             (made / MANIFEST).write_text(text + "\n", encoding="utf-8")
-            if force:
-                remove(name, missing_ok=True)
+            require_free(name, force)  # again: hashing takes long
+            away = _out_of_the_way(target) if os.path.lexists(target) else None
             made.rename(target)
+            if away is not None:
+                shutil.rmtree(away)
         except BaseException:
             shutil.rmtree(made, ignore_errors=True)
             raise
@@ -211,7 +215,7 @@ def _hashed(
 
 
 def require_free(name: str, force: bool = False) -> None:
-    """UsageError for a name that is none or is taken."""
+    """UsageError for a name that is none or is taken; with `force`, by what is not the store's."""
     if not NAME.fullmatch(name):
         raise UsageError(
             f"`{name}` is no name of a model",
@@ -223,18 +227,37 @@ def require_free(name: str, force: bool = False) -> None:
             f"there is a stored model `{name}` already",
             next="--as NAME for another name, -f to put this one in its place",
         )
+    _require_links(home() / name)
 
 
-def remove(name: str, *, missing_ok: bool = False) -> None:
-    """Forget a model; its files stay where they lie. UsageError if there is none of that name."""
+def remove(name: str) -> None:
+    """Forget a model; its files stay where they lie. UsageError if there is none of that name, or
+    if files lie in the store itself."""
     target = home() / name
     if not NAME.fullmatch(name) or not os.path.lexists(target):
-        if missing_ok:
-            return
         raise UsageError(f"no stored model is called `{name}`", next="vidgen models")
-    away = target.with_name(f".{name}.{secrets.token_hex(6)}.old")
+    _require_links(target)
+    shutil.rmtree(_out_of_the_way(target))
+
+
+def _require_links(target: Path) -> None:
+    """UsageError where somebody put anything else there: it would be lost."""
+    strange = [target] if target.is_symlink() or target.is_file() else [
+        path for path in target.rglob("*")
+        if not path.is_symlink() and not path.is_dir() and path != target / MANIFEST
+    ]  # fmt: skip
+    if strange:
+        raise UsageError(
+            f"{strange[0]}: is not the store's, and is not deleted",
+            next="move it away; a stored model is a folder of links",
+        )
+
+
+def _out_of_the_way(target: Path) -> Path:
+    """Its new place, where the store doesn't see it."""
+    away = target.with_name(f".{target.name}.{secrets.token_hex(6)}.old")
     target.rename(away)
-    shutil.rmtree(away)
+    return away
 
 
 def users(name: str) -> list[str]:
