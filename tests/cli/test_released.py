@@ -82,9 +82,9 @@ def test_a_pipe_of_the_three_is_generate(vidgen, model):
     text = vidgen("encode-text", PROMPT, "--negative", "cat", *words).out
     latents = vidgen("sample", *short(model), *words, stdin=text).out
     piped = vidgen("decode", *words, stdin=latents)
-    assert piped.code == 0 and piped.err == ""
+    assert piped.code == 0 and "warning" not in piped.err
     made = vidgen("generate", PROMPT, "--negative", "cat", *short(model), *words, "-o", "x.vgs")
-    assert made.code == 0 and made.err == ""
+    assert made.code == 0 and "warning" not in made.err
     assert Path("x.vgs").read_bytes() == piped.out
     frames = next(read_stream("x.vgs"))
     count = 9 if is_cogvideox(model) else 5

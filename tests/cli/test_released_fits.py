@@ -82,15 +82,15 @@ def test_frames_that_do_not_fit_and_tiles_that_do(vidgen, latents, monkeypatch):
         ran = vidgen("decode", "latents.vgs", *latents, "--dtype", "bf16")
         assert ran.code == Exit.OUT_OF_MEMORY, ran.err
         assert "decoding 96x64 pixels takes about" in ran.err
-        assert "--tile" in ran.err or "a smaller --size" in ran.err
+        assert "vidgen decode --tile" in ran.err or "latents of a smaller --size" in ran.err
     whole = vidgen("decode", "latents.vgs", *latents, "-o", "whole.vgs")
-    assert whole.code == 0 and whole.err == ""
+    assert whole.code == 0 and "warning" not in whole.err
     tiled = vidgen("decode", "latents.vgs", *latents, "--tile", "64x64", "-o", "tiled.vgs")
     assert tiled.code == 0 and "not what the whole frame would be" in tiled.err
     told = json.loads(vidgen("log", "tiled.vgs", "--json").text)
     assert "tiles of 64x64 pixels" in json.dumps(told)
     large = vidgen("decode", "latents.vgs", *latents, "--tile", "96x64", "-o", "large.vgs")
-    assert large.code == 0 and large.err == ""
+    assert large.code == 0 and "warning" not in large.err
     assert "tiles of 64x64" in vidgen(
         "decode", "latents.vgs", *latents, "--tile", "64x64", "--dry-run"
     ).text  # fmt: skip
