@@ -154,7 +154,7 @@ def _backend(x: Shape, weight: Shape, bias: Shape | None, how: list[Any]) -> str
     """The kernel that torch takes on a CPU. It looks at the sizes of real tensors, whose memory
     nobody touches."""
     real = [None if s is None else torch.empty(s.sizes, dtype=s.dtype) for s in (x, weight, bias)]
-    return str(torch._C._select_conv_backend(*real, *how))  # type: ignore[attr-defined]
+    return str(torch._C._select_conv_backend(*real, *how))
 
 
 class _Operations(TorchDispatchMode):
