@@ -109,10 +109,10 @@ def test_blocks_can_be_compiled_whole():
     """As --compile does it, but for the code that would be generated: one graph a block, whatever
     the length of the text, and the same numbers."""
     torch.manual_seed(0)
-    sizes = {"heads": 2, "head_dim": 12, "depth": 2, "mlp_dim": 48, "text_dim": 10}
+    sizes = {"heads": 2, "head_dim": 12, "depth": 1, "mlp_dim": 48, "text_dim": 10}
     wan = WanDiT(WanConfig(**sizes, level_dim=16))
     cogvideox = CogVideoXDiT(
-        CogVideoXConfig(heads=2, head_dim=16, text_dim=10, depth=2, time_dim=16, positions="rotary")
+        CogVideoXConfig(heads=2, head_dim=16, text_dim=10, depth=1, time_dim=16, positions="rotary")
     )
     for network, words in ((wan, (20, 9)), (cogvideox, (6,))):
         network.eval().requires_grad_(False)
