@@ -157,7 +157,10 @@ def test_generate_reads_the_encoder_for_a_batch_at_a_time(vidgen, wan, monkeypat
 # --- where they are -------------------------------------------------------------------------------
 
 
-def placed(model, choices=Choices(), **how):
+SMALL = Choices(num_frames=9, size=(48, 32))
+
+
+def placed(model, choices=SMALL, **how):
     folder, compute = ModelFolder(model), Compute("cpu", "bf16", **how)
     run = sample_clips.run_of(folder, choices)
     return run, placing.networks(folder, run, choices, compute)
@@ -189,7 +192,7 @@ def test_one_expert_at_a_time(wan):
 
 def test_blocks_are_away_between_calls(wan, tmp_path):
     network_lora = Lora(lora(wan, tmp_path))
-    run, networks = placed(wan, Choices(loras=(network_lora,)), offload="layer")
+    run, networks = placed(wan, replace(SMALL, loras=(network_lora,)), offload="layer")
     high, _ = networks.here()
     called(run, high)
     assert isinstance(high.blocks, ByTurn) and in_bf16(high)
