@@ -50,9 +50,7 @@ def test_a_model_without_the_component(on_latents, no_networks, tiny_model):
     shutil.rmtree(shutil.copytree(tiny_model, "model") + "/upsampler")
     for more in ([], ["--dry-run"]):
         ran = on_latents("upsample", "latents.vgs", "--model", "model", "-o", "x", *more)
-        refused(
-            ran, "upsample", Exit.BAD_INPUT, "no component `upsampler`", "vidgen models show /"
-        )
+        refused(ran, "upsample", Exit.BAD_INPUT, "no component `upsampler`", "vidgen models show /")
 
 
 def test_too_little_memory(on_latents, no_networks, monkeypatch):

@@ -35,7 +35,11 @@ def test_latents_beside_an_object_show_it(level) -> None:
 
 
 def test_another_grid_has_another_name() -> None:
-    names = {shown_name(CLIP, 3, 4), shown_name(CLIP, 6, 8), shown_name(Geometry(3, 24, 32, 8.0), 3, 4)}
+    names = {
+        shown_name(CLIP, 3, 4),
+        shown_name(CLIP, 6, 8),
+        shown_name(Geometry(3, 24, 32, 8.0), 3, 4),
+    }
     assert len(names) == 3
 
 
