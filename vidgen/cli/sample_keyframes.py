@@ -127,8 +127,10 @@ class Wanted(NamedTuple):
         """The same in the words of the stages. UsageError for a LoRA that isn't there."""
         from vidgen.stages.sample_keyframes import Choices
 
-        *others, lora = self
-        return Choices(*others, tuple(map(parse_lora, lora or ())))
+        return Choices(
+            self.seeds, self.num_samples, self.steps, self.guidance_scale, self.solver, self.shift,
+            self.num_frames, self.size, self.image, tuple(map(parse_lora, self.lora or ())),
+        )  # fmt: skip
 
     def samples(self, texts: int) -> int:
         """How many there will be of so many texts."""
