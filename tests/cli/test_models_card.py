@@ -184,7 +184,7 @@ def test_mistakes_are_told(vidgen, files, tiny_model, words, code, said) -> None
 )
 def test_options_of_the_card_are_the_cards_alone(vidgen, files, words) -> None:
     ran = vidgen("models", "list", *words)
-    assert ran.code == 2 and "is for `vidgen models card`, not for list" in ran.err
+    assert ran.code == 2 and "`vidgen models card`, not for list" in ran.err
 
 
 @pytest.mark.parametrize(

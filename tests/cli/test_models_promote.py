@@ -286,7 +286,7 @@ def test_real_clips_are_looked_at(promote, place, candidate) -> None:
         (("promote", "run/model", "--judge", "run"), 2, "no judge in run"),
         (("promote", "shipped/world"), 2, "shipped/world: is that model already"),
         (("promote", "run/model", "-o", "x"), 2, "--output is for `vidgen models card`"),
-        (("list", "-n"), 2, "--dry-run is for `vidgen models promote`, not for list"),
+        (("list", "-n"), 2, "`vidgen models promote`, not for list"),
     ],
 )
 def test_mistakes_are_told(vidgen, judge, place, candidate, words, code, said) -> None:

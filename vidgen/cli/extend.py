@@ -49,7 +49,7 @@ whose latents stand for several frames each, can't do this.""",
         ('vidgen sample --prompt "a red ball spins" --passes 0 | vidgen extend --num-frames 13'
          " | vidgen interpolate | vidgen decode -o ball.mp4",
          "in a pipe: a longer plan, then the frames between"),
-        ("vidgen extend ball.latents.safetensors --num-frames 9 --overlap 3 -o x.safetensors",
+        ("vidgen extend ball.latents.safetensors --num-frames 9 --overlap 2 -o x.safetensors",
          "told more of what was there"),
         ("vidgen extend ball.latents.safetensors --fps 4 -o ball.dense.safetensors",
          "twice the rate"),
