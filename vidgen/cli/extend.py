@@ -34,9 +34,10 @@ Known frames keep their values to the bit.
 
 Reconstruction guidance adds to each estimate of the clip a step that makes the network's own
 estimate of the known frames agree with them; --weight says how large. 1 is right where there is
-little noise and where there is much, for data of unit spread; between them more can be better, and 2
-is a first guess. A network that was trained on one rate can be told others, with a warning; what it
-makes of them is to be looked at. Where frames between keyframes are wanted and the model has a network for that,
+little noise and where there is much, for data of unit spread; between them more can be better, and
+2 is a first guess. A network that was trained on one rate can be told others, with a warning; what
+it makes of them is to be looked at. Where frames between keyframes are wanted and the model has a
+network for that,
 `vidgen interpolate` is better.
 
 Text comes with the records: latents that `vidgen sample` makes keep it. Models of released weights,
