@@ -4,11 +4,11 @@ alone, and what can't be done is told before anything is computed."""
 import hashlib
 import json
 import shutil
-import warnings
 from pathlib import Path
 
 import pytest
 import torch
+from released_folders import folders
 from safetensors.torch import save_file
 
 from vidgen.errors import Exit
@@ -16,12 +16,6 @@ from vidgen.io.stream import read_stream
 from vidgen.nn.pixels import from_uint8
 from vidgen.systems import cogvideox, released, wan
 from vidgen.systems.base import ModelFolder
-
-with warnings.catch_warnings():
-    # Its import warns about optional packages and its own old annotations; ours must not.
-    warnings.simplefilter("ignore")
-    pytest.importorskip("diffusers")
-    from benchmarks.parity_folders import write
 
 PROMPT = "a red ball bounces on the grass"
 SHORT = ("--steps", "2", "--seed", "3", "--num-frames", "5", "--size", "32x32")
@@ -31,10 +25,7 @@ KINDS = {"wan": "wan 2.2, two experts", "cogvideox": "cogvideox 2b"}
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     """System → a folder of it, to be read only."""
-    made = {name: tmp_path_factory.mktemp(name) for name in KINDS}
-    for name, folder in made.items():
-        write(KINDS[name], folder)
-    return made
+    return folders(KINDS, tmp_path_factory)
 
 
 @pytest.fixture(params=KINDS)

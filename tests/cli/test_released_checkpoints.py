@@ -1,17 +1,11 @@
 """Sampling that is stopped and taken up again makes the bytes of a run that wasn't."""
 
-import warnings
 from pathlib import Path
 
 import pytest
+from released_folders import write
 
 from vidgen.errors import Exit
-
-with warnings.catch_warnings():
-    # Its import warns about optional packages and its own old annotations; ours must not.
-    warnings.simplefilter("ignore")
-    pytest.importorskip("diffusers")
-    from benchmarks.parity_folders import write
 
 # Solvers that remember one step, several, and none but draw noise.
 SOLVERS = ("unipc", "dpmpp_2m", "ancestral")

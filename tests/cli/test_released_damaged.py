@@ -3,21 +3,15 @@
 import json
 import os
 import shutil
-import warnings
 from pathlib import Path
 
 import pytest
 import torch
+from released_folders import write
 from safetensors.torch import load_file, save_file
 
 from vidgen.errors import Exit
 from vidgen.systems import wan
-
-with warnings.catch_warnings():
-    # Its import warns about optional packages and its own old annotations; ours must not.
-    warnings.simplefilter("ignore")
-    pytest.importorskip("diffusers")
-    from benchmarks.parity_folders import write
 
 SIZE = ("--steps", "2", "--num-frames", "5", "--size", "32x32")
 TEXT, VAE = "text_encoder/model.safetensors", "vae/diffusion_pytorch_model.safetensors"

@@ -2,20 +2,14 @@
 are warned of and logged."""
 
 import json
-import warnings
 from pathlib import Path
 
 import pytest
+from released_folders import write
 
 from vidgen.errors import Exit
 from vidgen.stages import decode_clips, fitting, memory, sample_clips
 from vidgen.systems import cogvideox, wan
-
-with warnings.catch_warnings():
-    # Its import warns about optional packages and its own old annotations; ours must not.
-    warnings.simplefilter("ignore")
-    pytest.importorskip("diffusers")
-    from benchmarks.parity_folders import write
 
 
 @pytest.fixture(scope="module", params=["wan 2.1", "cogvideox 2b"])

@@ -3,21 +3,15 @@ layers; refused where it fits no layer; and named in the log."""
 
 import json
 import shutil
-import warnings
 from pathlib import Path
 
 import pytest
 import torch
+from released_folders import folders
 from safetensors.torch import load_file, save_file
 
 from vidgen.errors import Exit
 from vidgen.io.stream import read_stream
-
-with warnings.catch_warnings():
-    # Its import warns about optional packages and its own old annotations; ours must not.
-    warnings.simplefilter("ignore")
-    pytest.importorskip("diffusers")
-    from benchmarks.parity_folders import write
 
 SIZE = {"wan": ("--num-frames", "5", "--size", "32x32"),
         "cogvideox": ("--num-frames", "9", "--size", "32x32")}  # fmt: skip
@@ -32,10 +26,7 @@ COGVIDEOX = ("transformer_blocks.0.attn1.to_q", "transformer_blocks.1.ff.net.2")
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    made = {name: tmp_path_factory.mktemp(name) for name in KINDS}
-    for name, folder in made.items():
-        write(KINDS[name], folder)
-    return made
+    return folders(KINDS, tmp_path_factory)
 
 
 def weights_of(model):

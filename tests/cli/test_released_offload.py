@@ -2,7 +2,6 @@
 weights are, what is lost in fp8, and what can't be done refused with what could."""
 
 import json
-import warnings
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from released_folders import folders
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -25,12 +25,6 @@ from vidgen.systems.base import ModelFolder
 from vidgen.systems.lora import Lora
 from vidgen.systems.wan import load_config
 
-with warnings.catch_warnings():
-    # Its import warns about optional packages and its own old annotations; ours must not.
-    warnings.simplefilter("ignore")
-    pytest.importorskip("diffusers")
-    from benchmarks.parity_folders import write
-
 KINDS = {"wan": "wan 2.2, two experts", "cogvideox": "cogvideox 5b, picture"}
 SIZE = ("--steps", "2", "--num-frames", "9", "--size", "48x32")
 LAYERS = {"wan": "blocks.1.attn2.to_out.0", "cogvideox": "transformer_blocks.1.ff.net.2"}
@@ -39,10 +33,7 @@ LAYERS = {"wan": "blocks.1.attn2.to_out.0", "cogvideox": "transformer_blocks.1.f
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     """System → a folder of it, float32."""
-    made = {name: tmp_path_factory.mktemp(name) for name in KINDS}
-    for name, folder in made.items():
-        write(KINDS[name], folder)
-    return made
+    return folders(KINDS, tmp_path_factory)
 
 
 @pytest.fixture(params=KINDS)

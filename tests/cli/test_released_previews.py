@@ -2,21 +2,15 @@
 changes."""
 
 import shutil
-import warnings
 
 import pytest
 import torch
+from released_folders import write
 
 from vidgen.errors import Exit
 from vidgen.io.image import read_image
 from vidgen.stages import previews
 from vidgen.systems.base import ModelFolder
-
-with warnings.catch_warnings():
-    # Its import warns about optional packages and its own old annotations; ours must not.
-    warnings.simplefilter("ignore")
-    pytest.importorskip("diffusers")
-    from benchmarks.parity_folders import write
 
 SAMPLE = ("sample", "--prompt", "a red ball", "--steps", "4", "--size", "32x32")
 
