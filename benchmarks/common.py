@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import resource
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 VIDGEN = [sys.executable, "-m", "vidgen"]
@@ -45,6 +47,21 @@ def machine() -> dict[str, str]:
         "python": platform.python_version(),
         **{p: version(p) for p in packages},
     }
+
+
+def keep(name: str, found: dict[str, Any], *, threads: int, **head: object) -> None:
+    """Put these cases beside what that file of benchmarks/results has of others, each with what it
+    ran on."""
+    from importlib.metadata import version
+
+    file = ROOT / "benchmarks" / "results" / name
+    cases: dict[str, Any] = {}
+    if file.is_file():
+        cases = json.loads(file.read_text(encoding="utf-8"))["cases"]
+    on = machine() | {"threads": str(threads), "diffusers": version("diffusers")}
+    cases |= {name: {**case, "machine": on} for name, case in found.items()}
+    report = {"schema": "vidgen.bench/1", **head, "cases": cases}
+    file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 def seconds(run: Callable[[], object], repeat: int = 5) -> float:

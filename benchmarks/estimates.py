@@ -1,12 +1,14 @@
-"""What `--dry-run` says of released models against what they take: memory and time, of sampling and
-decoding, for networks of 20 to 300 M random weights.
+"""`python -m benchmarks.estimates [CASE …]`: what `--dry-run` says of released models against what
+they take: memory and time, of sampling and decoding, for networks of 20 to 300 M random weights.
 
 Each case is estimated in one process and run in another, on one thread. Time is in seconds of
 processor time of a second record, when weights are in place; memory is the process's largest.
+Writes benchmarks/results/estimates-cpu.json, case by case, so that a few can be measured anew.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -17,7 +19,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from benchmarks.common import ROOT, Row
+from benchmarks.common import ROOT, Row, keep
 
 
 class Case(NamedTuple):
@@ -47,18 +49,22 @@ def cogvideox_vae(width: int) -> dict[str, Any]:
     return {"block_out_channels": (width, 2 * width, 2 * width, 4 * width)}
 
 
-CASES = [
-    Case("wan", "sample", (9, 192, 256), wan(6, 8)),
-    Case("wan", "sample", (17, 256, 320), wan(12, 10), steps=2),
-    Case("wan", "sample", (9, 192, 320), wan(12, 24), "bf16"),
-    Case("cogvideox", "sample", (9, 192, 256), cogvideox(8, 6)),
-    Case("cogvideox", "sample", (9, 256, 384), cogvideox(16, 16), "bf16", steps=2),
-    Case("wan", "decode", (9, 160, 256), {"base_dim": 48}),
-    Case("wan", "decode", (13, 256, 384), {"base_dim": 96}, "bf16"),
-    Case("cogvideox", "decode", (9, 128, 192), cogvideox_vae(64)),
-    Case("cogvideox", "decode", (17, 192, 256), cogvideox_vae(96), "bf16"),
-    Case("wan", "decode", (9, 192, 256), {"base_dim": 48}, tile=(128, 128)),
-]
+FILE = "estimates-cpu.json"
+AIM = (0.85, 1.15)  # what is estimated, times what was measured
+CASES = {
+    "wan-sample": Case("wan", "sample", (9, 192, 256), wan(6, 8)),
+    "wan-sample-longer": Case("wan", "sample", (17, 256, 320), wan(12, 10), steps=2),
+    "wan-sample-bf16": Case("wan", "sample", (9, 192, 320), wan(12, 24), "bf16"),
+    "cogvideox-sample": Case("cogvideox", "sample", (9, 192, 256), cogvideox(8, 6)),
+    "cogvideox-sample-bf16": Case(
+        "cogvideox", "sample", (9, 256, 384), cogvideox(16, 16), "bf16", steps=2
+    ),
+    "wan-decode": Case("wan", "decode", (9, 160, 256), {"base_dim": 48}),
+    "wan-decode-bf16": Case("wan", "decode", (13, 256, 384), {"base_dim": 96}, "bf16"),
+    "cogvideox-decode": Case("cogvideox", "decode", (9, 128, 192), cogvideox_vae(64)),
+    "cogvideox-decode-bf16": Case("cogvideox", "decode", (17, 192, 256), cogvideox_vae(96), "bf16"),
+    "wan-decode-tiled": Case("wan", "decode", (9, 192, 256), {"base_dim": 48}, tile=(128, 128)),
+}
 
 
 def write(case: Case, folder: Path) -> None:
@@ -104,31 +110,42 @@ def write(case: Case, folder: Path) -> None:
         write_stream(records, f)
 
 
-def run(job: str, case: Case, folder: Path) -> dict[str, Any]:
-    """`estimate` or `measure` it in a process of its own."""
+def compared(name: str) -> dict[str, Any]:
+    """Of a case: what was estimated, measured, and the one over the other."""
+    case = CASES[name]
+    with tempfile.TemporaryDirectory() as scratch:
+        write(case, Path(scratch))
+        guess, real = (_child(name, job, scratch) for job in ("estimate", "measure"))
+    frames, height, width = case.made
+    title = f"{case.family} {case.stage}, {guess['count']}, {case.dtype},"
+    title += f" {frames}x{height}x{width}" + (", tiled" if case.tile else "")
+    both = {
+        what: {"estimated": guess[what], "measured": real[what], "ratio": guess[what] / real[what]}
+        for what in ("memory_bytes", "cpu_s")
+    }
+    return {"case": title, **both, "took_s": guess["took_s"]}
+
+
+def _child(name: str, job: str, folder: str) -> dict[str, Any]:
     ran = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "benchmarks.estimates", job, str(folder),
-         json.dumps(case)],
+        [sys.executable, "-W", "ignore", "-m", "benchmarks.estimates", name, "--only", job, folder],
         cwd=ROOT, check=True, stdout=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     return json.loads(ran.stdout)
 
 
-def rows(cases: list[Case] = CASES) -> list[Row]:
-    """Predicted, measured, and their ratio; the aim is 0.85 to 1.15."""
+def rows() -> list[Row]:
+    """Estimated, measured, and their ratio."""
     made = []
-    for case in cases:
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch)
-            write(case, folder)
-            guess, real = run("estimate", case, folder), run("measure", case, folder)
-        frames, height, width = case.made
-        what = f"{case.family} {case.stage}, {guess['count']}, {case.dtype},"
-        what += f" {frames}x{height}x{width}" + (", tiled" if case.tile else "")
-        for name, unit, scale in (("memory", "MB", 1e-6), ("time", "s", 1)):
-            a, b = guess[name] * scale, real[name] * scale
-            note = f"took {guess['took']:.1f} s to estimate" if name == "time" else ""
-            made.append(Row(f"{what}: {name}", f"{a:.4g} {unit}", f"{b:.4g} {unit}", a / b, note))
+    for name in CASES:
+        found = compared(name)
+        took = f"took {found['took_s']:.1f} s to estimate"
+        for what, unit, scale in (("memory_bytes", "MB", 1e-6), ("cpu_s", "s", 1)):
+            guess, real = (found[what][which] * scale for which in ("estimated", "measured"))
+            made.append(
+                Row(f"{found['case']}: {what.split('_')[0]}", f"{guess:.4g} {unit}",
+                    f"{real:.4g} {unit}", guess / real, took)
+            )  # fmt: skip
     return made
 
 
@@ -161,8 +178,8 @@ def _estimate(case: Case, folder: Path) -> dict[str, Any]:
         shapes = Counter({(16, 1 + (frames - 1) // 4, height // 8, width // 8): 1})
         found = estimates.decoding(model, precise(model, compute), shapes, tiles, clock)
     took = time.process_time() - began
-    return {"memory": found.memory, "time": found.seconds, "count": count_of(network),
-            "took": took, "parts": [found.weights, found.work, found.program]}  # fmt: skip
+    return {"memory_bytes": found.memory, "cpu_s": found.seconds, "count": count_of(network),
+            "took_s": took}  # fmt: skip
 
 
 def _measure(case: Case, folder: Path) -> dict[str, Any]:
@@ -185,7 +202,7 @@ def _measure(case: Case, folder: Path) -> dict[str, Any]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     began = time.process_time()
     next(made)
-    return {"memory": peak, "time": time.process_time() - began}
+    return {"memory_bytes": peak, "cpu_s": time.process_time() - began}
 
 
 def _choices(case: Case) -> Any:
@@ -195,7 +212,23 @@ def _choices(case: Case) -> Any:
     return Choices(num_inference_steps=case.steps, num_frames=frames, size=(width, height))
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.estimates", description=__doc__)
+    parser.add_argument("cases", nargs="*", help=f"of: {', '.join(CASES)} [all]")
+    parser.add_argument("--only", nargs=2, metavar=("JOB", "FOLDER"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if unknown := set(options.cases) - set(CASES):
+        parser.error(f"no case {', '.join(sorted(unknown))}")
+    for name in options.cases or CASES:
+        if options.only:
+            job, folder = options.only
+            work = {"estimate": _estimate, "measure": _measure}[job]
+            print(json.dumps(work(CASES[name], Path(folder))))
+            continue
+        found = compared(name)
+        print(name, json.dumps(found), flush=True)
+        keep(FILE, {name: found}, threads=1, aim=AIM)
+
+
 if __name__ == "__main__":
-    job, folder, told = sys.argv[1:]
-    case = Case(*json.loads(told))
-    print(json.dumps({"estimate": _estimate, "measure": _measure}[job](case, Path(folder))))
+    main()

@@ -31,12 +31,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.common import ROOT, VIDGEN, Row, machine
+from benchmarks.common import ROOT, VIDGEN, Row, keep
 from benchmarks.released_pairs import Case, apart, last, pair
 from vidgen.nn.cogvideox_dit import CogVideoXConfig
 from vidgen.nn.wan_dit import WanConfig
 
-RESULTS = ROOT / "benchmarks" / "results" / "released-cpu.json"
+FILE = "released-cpu.json"
 AIM = 1.15  # times as fast
 BOUND = 1e-4  # of the difference of latents in float32
 SPREAD = 1.5  # our error in bfloat16 is at most so many times theirs
@@ -181,23 +181,6 @@ def _first_steps(at: Path, env: dict[str, str], *more: str) -> tuple[float, floa
     return seen[0], seen[1]
 
 
-# --- the file -------------------------------------------------------------------------------------
-
-
-def keep(found: dict[str, Any]) -> None:
-    """Put these beside what the file has of others."""
-    cases: dict[str, Any] = {}
-    if RESULTS.is_file():
-        cases = json.loads(RESULTS.read_text(encoding="utf-8"))["cases"]
-    on = machine() | {"threads": str(torch.get_num_threads())}
-    from importlib.metadata import version
-
-    on["diffusers"] = version("diffusers")
-    cases |= {name: {**case, "machine": on} for name, case in found.items()}
-    report = {"schema": "vidgen.bench/1", "aim": AIM, "cases": cases}
-    RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.released", description=__doc__)
     known = [*CASES, "cold-start"]
@@ -215,7 +198,7 @@ def main() -> None:
             continue
         found = {"seconds": cold_start()} if name == "cold-start" else measured(name)
         print(name, json.dumps(found))
-        keep({name: found})
+        keep(FILE, {name: found}, threads=torch.get_num_threads(), aim=AIM)
 
 
 if __name__ == "__main__":

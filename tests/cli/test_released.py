@@ -202,6 +202,11 @@ def test_a_prompt_of_wan_is_cleaned():
     ftfy = pytest.importorskip("ftfy")
     for text in ("“Ａ　ｂａｌｌ，”", "it’s ﬁne", "色调艳丽，过曝", "ｶﾞ"):
         assert cleaned(text) == ftfy.fix_text(text)
+    # All but what ftfy takes for text in windows-1252, or as UTF-8 that was read as that.
+    guessed = {*range(0x80, 0xA0), 0xC2, 0xC3}
+    for i in {*range(0x600), *range(0x2000, 0x2100), *range(0xFB00, 0x10000)} - guessed:
+        text = f"a{chr(i)}b"
+        assert cleaned(text) == " ".join(ftfy.fix_text(text).split()), hex(i)
 
 
 # --- models ---------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from vidgen.errors import UsageError
+from vidgen.io.weights import load_safetensors, parameters
 from vidgen.nn.autoencoder import VideoAutoencoder
 from vidgen.nn.pixels import from_uint8
 from vidgen.stages.base import Compute
@@ -20,6 +21,7 @@ from vidgen.stages.encode_text import Prompt, encode_text
 from vidgen.stages.sample_keyframes import sample_keyframes
 from vidgen.systems import world
 from vidgen.systems.base import ModelFolder
+from vidgen.systems.verify import verify
 from vidgen.train.loop import train
 from vidgen.train.recipe import Optim, Recipe, load_recipe, shipped_recipes
 from vidgen.train.task import make_task
@@ -69,6 +71,30 @@ def test_the_three_parts_make_a_model_that_samples(trained):
     (record,) = sample_keyframes(texts, model, compute=Compute("cpu"))
     assert record.torch("latents").shape == (4, 3, 2, 4)
     assert record.torch("latents").isfinite().all()
+
+
+def test_a_model_can_be_stored_in_eight_bits(trained, tmp_path):
+    """Half the bytes, the same tensors but for rounding, and a folder like any other."""
+    out = tmp_path / "run"
+    shutil.copytree(trained / "keyframes", out)
+    again = load_recipe(out / "recipe.yaml", overrides=["export_dtype=int8"])
+    assert train(again, out, device="cpu").step == 2  # which is all that it was to do
+    name = "transformer/diffusion_pytorch_model.safetensors"
+    stored, whole = out / "model" / name, trained / "keyframes" / "model" / name
+    assert stored.stat().st_size < 0.65 * whole.stat().st_size
+    assert parameters(stored) == parameters(whole)
+    was = load_safetensors(whole)
+    for key, x in load_safetensors(stored).items():
+        step = was[key].float().abs().max() / 127
+        assert x.dtype == was[key].dtype and (x - was[key]).abs().max() <= step, key
+    folder = ModelFolder(out / "model")
+    assert dict(verify(folder, {"transformer": ("vidgen", "VideoDiT")})) == {"transformer": []}
+
+
+@pytest.mark.parametrize(("task", "model"), [("autoencoder", VAE), ("text", TEXT)])
+def test_what_others_read_is_not_stored_in_eight_bits(task, model):
+    with pytest.raises(UsageError, match=f"task {task} is stored in bfloat16 only"):
+        make_task(recipe(task, model, export_dtype="int8"))
 
 
 def test_the_model_keeps_the_autoencoder_it_was_trained_on(trained):

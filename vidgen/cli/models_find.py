@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as jsonlib
-import math
 from collections.abc import Callable, Container, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -145,7 +144,7 @@ def _component(folder: ModelFolder, name: str, kind: tuple[str, str]) -> dict[st
     return {
         "name": name,
         "class": ".".join(kind),
-        "parameters": sum(math.prod(blob.shape) for blob in blobs) if blobs else None,
+        "parameters": sum(map(weights.parameters, files)) if blobs else None,
         "dtypes": sorted({blob.dtype for blob in blobs}),
         "bytes": size,
         "files": [p.name for p in files],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidgen.errors import InputError, UsageError
+from vidgen.io import int8
 from vidgen.io.files import atomic_write
 from vidgen.io.layout import canonical_json
 from vidgen.io.stream import read_stream
@@ -37,13 +39,17 @@ def cache_folder() -> Path:
 def load_safetensors(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file, or of all shards of a `*.safetensors.index.json`.
 
-    They are windows into the file's memory map: read when used, and written to privately.
+    They are windows into the file's memory map: read when used, and written to privately. Those
+    that are stored in eight bits (`vidgen.io.int8`) are multiplied out.
     InputError for a file that is damaged, several records, or an index whose shards lack a tensor.
     """
     path = Path(path)
     if path.name.endswith(INDEX):
         return _load_shards(path)
-    return {name: blob.torch() for name, blob in blobs(path).items()}
+    try:
+        return int8.unpacked({name: blob.torch() for name, blob in blobs(path).items()})
+    except KeyError as lacking:
+        raise InputError(f"{path}: lacks {lacking.args[0]}", next="fetch the file again") from None
 
 
 def blobs(path: str | Path) -> dict[str, Blob]:
@@ -57,6 +63,14 @@ def blobs(path: str | Path) -> dict[str, Blob]:
     if len(records) != 1:
         raise InputError(f"{path}: holds {len(records)} records, weights are one")
     return dict(records[0].tensors)
+
+
+def parameters(path: str | Path) -> int:
+    """How many numbers a file's weights are, by its header: scales don't count. InputError as
+    above."""
+    found = blobs(path)
+    scales = int8.scale_names({name: "F" in blob.dtype for name, blob in found.items()})
+    return sum(math.prod(blob.shape) for name, blob in found.items() if name not in scales)
 
 
 def require_whole(path: str | Path) -> None:

@@ -292,16 +292,27 @@ _QUOTES = {ord(c): "'" for c in "\u02bc\u2018\u2019\u201a\u201b"} | {
 _WIDTHS: Mapping[int, str] = {0x3000: " "} | {
     i: unicodedata.normalize("NFKC", chr(i)) for i in range(0xFF01, 0xFFF0)
 }
-_LIGATURES = {i: unicodedata.normalize("NFKC", chr(i)) for i in range(0xFB00, 0xFB07)}
+_LIGATURES: Mapping[int, str] = {
+    i: unicodedata.normalize("NFKC", chr(i))
+    for i in (0x132, 0x133, *range(0x1C4, 0x1CD), *range(0x1F1, 0x1F4), *range(0xFB00, 0xFB07))
+} | {0x149: "'n", 0xFB05: "\u017ft"}
+# Of no width and no meaning in a prompt: controls but tab and line breaks, marks of byte order,
+# shaping and annotation.
+_CONTROLS: Mapping[int, None] = dict.fromkeys(
+    i
+    for i in (*range(0x20), 0x7F, *range(0x206A, 0x2070), 0xFEFF, *range(0xFFF9, 0xFFFD))
+    if i not in (0x9, 0xA, 0xC, 0xD)
+)
+_CLEANED = {**_WIDTHS, **_QUOTES, **_LIGATURES, **_CONTROLS}
 
 
 def whitespace_cleaned(text: str) -> str:
     """A prompt as Wan reads it: entities of HTML resolved, straight quotes, letters of one width
-    without ligatures, composed (NFC), and single spaces.
+    without ligatures, no control characters, composed (NFC), and single spaces.
 
     Released code has ftfy for most of that, which also guesses at text that was decoded wrongly;
     we don't.
     """
     text = html.unescape(html.unescape(text))
-    text = unicodedata.normalize("NFC", text.translate({**_WIDTHS, **_QUOTES, **_LIGATURES}))
+    text = unicodedata.normalize("NFC", text.translate(_CLEANED))
     return re.sub(r"\s+", " ", text).strip()

@@ -12,6 +12,8 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
+from vidgen.io import int8
+
 CLASSES = {
     "interpolation": ["vidgen", "UNet"],
     "interpolation_masked": ["vidgen", "UNet"],
@@ -24,6 +26,8 @@ CLASSES = {
     "scheduler": ["vidgen", "Sampler"],
 }
 
+WEIGHTS = "diffusion_pytorch_model.safetensors"  # as diffusers calls them
+
 # What a model may have beside its own, for the latents of its autoencoder. Any of them can go from
 # one model into another that has the same `vae/`.
 PARTS = ("interpolation", "interpolation_masked", "upsampler", "video_decoder")
@@ -35,9 +39,11 @@ def write_component(
     module: nn.Module,
     *,
     dtype: torch.dtype = torch.bfloat16,
-    filename: str = "diffusion_pytorch_model.safetensors",
+    eight_bits: bool = False,
+    filename: str = WEIGHTS,
 ) -> None:
-    """`config.json` and the module's weights in `dtype`; its buffers keep theirs."""
+    """`config.json` and the module's weights in `dtype`; its buffers keep theirs. With `eight_bits`
+    matrices are stored as `vidgen.io.int8` has it, and are of that dtype when they are read."""
     parameters = {name for name, _ in module.named_parameters()}
     state = {
         name: (x.to(dtype) if name in parameters else x).detach().cpu().contiguous()
@@ -45,7 +51,7 @@ def write_component(
     }
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", config)
-    (folder / filename).write_bytes(save(state))
+    (folder / filename).write_bytes(save(int8.packed(state) if eight_bits else state))
 
 
 def write_index(

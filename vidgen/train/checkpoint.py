@@ -145,7 +145,7 @@ def check_recipe(out: Path, state: Mapping[str, Any], recipe: Recipe) -> None:
     )
     raise UsageError(
         f"{out}: holds a run of a different recipe: {listed}",
-        why="going on would mix the two; only budgets and intervals may change",
+        why="going on would mix the two; only budgets, intervals and export_dtype may change",
         next="choose another --out, or give the recipe the values of that run",
     )
 

@@ -29,8 +29,9 @@ def build(task: Task) -> dict[str, nn.Module]:
             raise UsageError(f"recipe: model builds no network: {first_line(error)}") from error
 
 
-def export(out: str | Path, folder: str | Path) -> None:
-    """Write the averaged weights of the newest checkpoint in `out` as a model folder.
+def export(out: str | Path, folder: str | Path, recipe: Recipe | None = None) -> None:
+    """Write the averaged weights of the newest checkpoint in `out` as a model folder, as its recipe
+    says or, of the same run, `recipe`.
 
     The folder is replaced when everything is written; a task that exports nothing leaves none.
     """
@@ -38,8 +39,8 @@ def export(out: str | Path, folder: str | Path) -> None:
     saved = checkpoint.checkpoints(out)
     if not saved:
         raise UsageError(f"{out}: no checkpoint there", next=f"vidgen train RECIPE --out {out}")
-    recipe = section(Recipe, checkpoint.read_state(saved[-1])["recipe"], where="")
-    task = make_task(recipe)
+    own = section(Recipe, checkpoint.read_state(saved[-1])["recipe"], where="")
+    task = make_task(recipe or own)
     modules = build(task)
     checkpoint.load_ema(saved[-1], modules)
     for module in modules.values():

@@ -183,7 +183,7 @@ class Run:
         self.evaluate()
         self.sample_sheet()
         if world.is_main:
-            export(self.out, self.out / "model")
+            export(self.out, self.out / "model", recipe)
         world.wait()
         measures = self.measured[1]
         self.journal.tell("end", step=now.step, elapsed_s=now.elapsed_s, **measures)

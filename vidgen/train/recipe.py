@@ -26,11 +26,11 @@ T = TypeVar("T")
 SHIPPED = Path(__file__).resolve().parent.parent / "recipes"
 
 # What may differ between a checkpoint and the recipe that resumes it: none of these change what
-# one step computes, only how many there are and what is written down along the way.
+# one step computes, only how many there are, what is written down along the way, and how.
 BUDGET_KEYS = frozenset(
     (
         "steps", "minutes", "eval_every", "sample_every", "checkpoint_every_s", "log_every",
-        "prefetch", "parallel",
+        "prefetch", "parallel", "export_dtype",
     )
 )  # fmt: skip
 
@@ -95,6 +95,7 @@ class Recipe:
     ema_half_life: float | None = None  # the same as steps until weights count half; in its place
     grad_clip: float = 1.0  # largest gradient norm; 0 = never clip
     dtype: str = "float32"  # of the matrix products: float32 | bfloat16 (autocast); weights are f32
+    export_dtype: str = "bfloat16"  # of the model folder's weights: bfloat16 | int8, scaled by rows
     parallel: str = "ddp"  # under torchrun: ddp | fsdp (for what doesn't fit on one device)
     eval_every: int = 1000  # steps; 0 = only at the end
     sample_every: int = 1000  # steps; 0 = only at the end
@@ -107,6 +108,7 @@ class Recipe:
         if self.dtype not in DTYPES:
             _choice("dtype", self.dtype, ("float32", "bfloat16"))
         object.__setattr__(self, "dtype", DTYPES[self.dtype])
+        _choice("export_dtype", self.export_dtype, ("bfloat16", "int8"))
         _choice("parallel", self.parallel, ("ddp", "fsdp"))
         for key in ("batch_size", "log_every"):
             _at_least(key, getattr(self, key), 1)

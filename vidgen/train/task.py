@@ -7,11 +7,13 @@ import hashlib
 import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vidgen.errors import UsageError
+from vidgen.systems import save
 from vidgen.train.recipe import Recipe
 
 Modules = Mapping[str, nn.Module]
@@ -40,10 +42,15 @@ class Task:
     """
 
     name: str = ""
+    eight_bits: bool = True  # whether its weights may be stored so: `export_dtype: int8`
 
     def __init__(
         self, recipe: Recipe, device: torch.device | str = "cpu", rank: int = 0, world: int = 1
     ) -> None:
+        if recipe.export_dtype == "int8" and not self.eight_bits:
+            raise UsageError(
+                f"recipe: export_dtype is int8, and task {recipe.task} is stored in bfloat16 only"
+            )
         self.recipe = recipe
         self.device = torch.device(device)
         self.rank = rank
@@ -89,6 +96,14 @@ class Task:
 
     def export(self, modules: Modules, folder: Path) -> None:
         """Write the averaged weights as a model folder; modules are on the CPU."""
+
+    def write_component(
+        self, folder: Path, config: dict[str, Any], module: nn.Module,
+        filename: str = save.WEIGHTS,
+    ) -> None:  # fmt: skip
+        """A component of that folder, stored as the recipe says; see `save.write_component`."""
+        eight_bits = self.recipe.export_dtype == "int8"
+        save.write_component(folder, config, module, eight_bits=eight_bits, filename=filename)
 
     def blocks(self, modules: Modules) -> list[nn.Module]:
         """The repeating parts of the trained networks: what is compiled, and sharded, one by one.

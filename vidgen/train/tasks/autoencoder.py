@@ -29,7 +29,7 @@ from vidgen.nn.autoencoder import AutoencoderConfig, VideoAutoencoder
 from vidgen.nn.pixels import from_uint8, to_uint8
 from vidgen.systems import world
 from vidgen.systems.base import ModelFolder
-from vidgen.systems.save import write_component, write_index
+from vidgen.systems.save import write_index
 from vidgen.train.recipe import section
 from vidgen.train.task import Modules, Task, generator, share
 from vidgen.train.tasks.pixels import PixelLoss, clip_scores, noisy, pixel_loss
@@ -60,6 +60,7 @@ class AutoencoderTask(Task):
     """`model` is an `AutoencoderConfig`; one sample is one frame."""
 
     name = "autoencoder"
+    eight_bits = False  # latents are measured by the weights as stored
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
@@ -156,7 +157,7 @@ class AutoencoderTask(Task):
         if not self.data.decoder_only:
             self._measure(vae)
         config = {"_class_name": "VideoAutoencoder", "stride": vae.config.stride}
-        write_component(folder / "vae", config | vae.config.to_dict(), vae)
+        self.write_component(folder / "vae", config | vae.config.to_dict(), vae)
         write_index(folder, "world", "world", ["vae"])
 
     def _measure(self, vae: VideoAutoencoder) -> None:

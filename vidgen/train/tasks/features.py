@@ -26,7 +26,6 @@ from vidgen.metrics.world_features import (
     FeatureNetwork,
     FeaturesConfig,
 )
-from vidgen.systems.save import write_component
 from vidgen.train.recipe import section
 from vidgen.train.task import Modules, Task, generator, share
 from vidgen.train.tasks.distort import KINDS, TIMING, distorted
@@ -174,7 +173,7 @@ class FeaturesTask(Task):
         """`config.json` and `model.safetensors` of the network without its heads."""
         network = cast(FeatureNetwork, modules["features"])
         config = {"_class_name": "FeatureNetwork"} | network.config.to_dict()
-        write_component(folder, config, network, filename="model.safetensors")
+        self.write_component(folder, config, network, filename="model.safetensors")
 
 
 def rendered(scenes: list[Scene], way: int, *, large: bool = False) -> Tensor:

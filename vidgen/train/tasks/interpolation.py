@@ -270,7 +270,7 @@ class InterpolationTask(Task):
         """The network, and the autoencoder whose latents it works on, byte for byte."""
         component = INTERPOLATIONS[self.data.method]
         config = {"_class_name": "UNet", **self.config.to_dict(), "sample": asdict(self.settings)}
-        save.write_component(folder / component, config, modules["interpolation"])
+        self.write_component(folder / component, config, modules["interpolation"])
         save.copy_component(self.vae_folder.path / "vae", folder / "vae")
         save.write_index(folder, self.vae_folder.name, self.vae_folder.system, [component, "vae"])
 

@@ -21,7 +21,6 @@ from vidgen.errors import UsageError
 from vidgen.metrics import judge
 from vidgen.metrics.judge import HEIGHT, STRIDE, TIMES, WIDTH, JudgeConfig, WorldJudge
 from vidgen.metrics.world_accuracy import Asked, mark, tally
-from vidgen.systems.save import write_component
 from vidgen.train.recipe import section
 from vidgen.train.task import Modules, Task, generator, share
 from vidgen.train.tasks.roughen import roughened
@@ -189,7 +188,7 @@ class JudgeTask(Task):
         """`config.json` and `model.safetensors`."""
         network = cast(WorldJudge, modules["judge"])
         config = {"_class_name": "WorldJudge"} | network.config.to_dict()
-        write_component(folder, config, network, filename="model.safetensors")
+        self.write_component(folder, config, network, filename="model.safetensors")
 
 
 def _at(cells: Tensor, at: Tensor) -> Tensor:

@@ -120,6 +120,6 @@ class SnapUpsamplerTask(SnapPixelsTask):
             save.copy_component(self.base.path / part, folder / part)
         config = {"_class_name": "FIT", **self.config.to_dict()}
         config["sample"] = asdict(self.sampler) | asdict(self.geometry)
-        save.write_component(folder / UPSAMPLER, config, modules["transformer"])
+        self.write_component(folder / UPSAMPLER, config, modules["transformer"])
         kinds = {"transformer": "FIT", UPSAMPLER: "FIT"}
         save.write_index(folder, self.base.name, self.system, [*parts, UPSAMPLER], kinds)

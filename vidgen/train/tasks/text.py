@@ -130,6 +130,7 @@ class TextTask(Task):
     """One sample is one caption."""
 
     name = "text"
+    eight_bits = False  # transformers reads them
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
@@ -229,7 +230,7 @@ class TextTask(Task):
         assert isinstance(tower, TowerWithHeads)
         config = tower.encoder.config.to_dict() | {"architectures": ["BertModel"]}
         config = {k: v for k, v in config.items() if v is not None}
-        save.write_component(
+        self.write_component(
             folder / "text_encoder", config, tower.encoder, filename="model.safetensors"
         )
         self.tokenizer.no_truncation()

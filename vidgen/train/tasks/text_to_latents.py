@@ -156,7 +156,7 @@ class TextToLatentsTask(CaptionedTask):
         kind = type(modules["transformer"]).__name__
         config = {"_class_name": kind, **self.config.to_dict()}
         config["sample"] = asdict(self.geometry)
-        save.write_component(folder / "transformer", config, modules["transformer"])
+        self.write_component(folder / "transformer", config, modules["transformer"])
         save.copy_component(self.vae_folder.path / "vae", folder / "vae")
         for part in ("text_encoder", "tokenizer"):
             save.copy_component(self.text_folder.path / part, folder / part)

@@ -222,7 +222,7 @@ class TextToPixelsTask(CaptionedTask):
         kind = type(modules["transformer"]).__name__
         sample = asdict(self.geometry) | {"rates": list(self.data.fps)}
         config = {"_class_name": kind, **self.config.to_dict(), "sample": sample}
-        save.write_component(folder / "transformer", config, modules["transformer"])
+        self.write_component(folder / "transformer", config, modules["transformer"])
         for part in ("text_encoder", "tokenizer"):
             save.copy_component(self.text_folder.path / part, folder / part)
         save.write_json(folder / "scheduler" / "scheduler_config.json", asdict(self.sampler))

@@ -165,7 +165,7 @@ class VideoDecoderTask(Task):
     def export(self, modules: Modules, folder: Path) -> None:
         """`video_decoder/`, beside the autoencoder whose latents it decodes, byte for byte."""
         config = {"_class_name": "MoVQDecoder", "stride": self.config.stride}
-        save.write_component(folder / COMPONENT, config | self.config.to_dict(), modules[COMPONENT])
+        self.write_component(folder / COMPONENT, config | self.config.to_dict(), modules[COMPONENT])
         save.copy_component(self.vae_folder.path / "vae", folder / "vae")
         save.write_index(folder, self.vae_folder.name, self.vae_folder.system, ["vae", COMPONENT])
 
