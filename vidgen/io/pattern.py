@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from vidgen.errors import UsageError
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from vidgen.io.record import Record
 
 FIELD = "{id}"
@@ -40,20 +42,39 @@ def write_each(
 ) -> int:
     """Call write(record, path) for each record and return how many were written.
 
+    A record is written on a thread of its own while the source makes the next one, and before that
+    one's turn: an encoder of videos has one thread, and its core idles while a GPU computes. (2.3 s
+    for 81 frames of 832x480; on a CPU less is to be had, of the world's clips 1 to 3 %.) What was
+    given is written even when the source then fails or is interrupted.
+
     A name that can't be had, because it is taken or its folder isn't there, costs no other record
     its file: the rest are written, and then its UsageError is raised.
     """
+    from concurrent.futures import ThreadPoolExecutor  # not for those who ask about names alone
+
     check_pattern(pattern)
-    count, refused = 0, []
-    for record in records:
+    count, refused = 0, list[UsageError]()
+
+    def finish(writing: Future[None] | None) -> None:
         try:
-            write(record, path_of(pattern, record.id))
-            count += 1
+            if writing is not None:
+                writing.result()
         except UsageError as error:
             refused.append(error)
+
+    with ThreadPoolExecutor(1, thread_name_prefix="vidgen-write") as writer:
+        last = None
+        try:
+            for record in records:
+                finish(last)
+                last = writer.submit(write, record, path_of(pattern, record.id))
+                count += 1
+        except Exception:
+            finish(last)  # an error of its own came first
+            raise
+        finish(last)
     if refused:
-        total = count + len(refused)
-        if total > 1:
-            refused[0].why = f"{len(refused)} of {total} records have no file; the rest are written"
+        if count > 1:
+            refused[0].why = f"{len(refused)} of {count} records have no file; the rest are written"
         raise refused[0]
     return count
