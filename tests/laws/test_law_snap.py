@@ -17,7 +17,7 @@ SCALES = st.sampled_from([1.0, 2.0, 4.0, 32.0])
 
 
 def level(alpha, sigma):
-    return Level(*(torch.tensor([x]).double() for x in (sigma, alpha, sigma)))
+    return Level(*(torch.tensor([x], dtype=torch.float64) for x in (sigma, alpha, sigma)))
 
 
 def pair(*shape):
@@ -39,9 +39,9 @@ def test_coefficients_are_those_of_the_paper(s, sd, si):
     c_in = 1 / (sd**2 / si**2 + s**2) ** 0.5
     shown, t = it.inputs(z, at)
     torch.testing.assert_close(shown, c_in * z)
-    torch.testing.assert_close(t, torch.tensor([s]).double().log() / 4)
+    torch.testing.assert_close(t, torch.tensor([s], dtype=torch.float64).log() / 4)
     w = (s**2 + sd**2) ** 2 / (s**2 + sd**2 / si) ** 2
-    torch.testing.assert_close(it.weight(at), torch.tensor([w]).double())
+    torch.testing.assert_close(it.weight(at), torch.tensor([w], dtype=torch.float64))
     # The weight of the output is EDM's weight of x0, carried over.
     torch.testing.assert_close(w, (1 / sd**2 + 1 / s**2) * c_out**2)
 

@@ -1,9 +1,11 @@
 """The video transformer: shapes, a silent start, and what it must not depend on."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from vidgen.nn.dit import DiTConfig, VideoDiT, deepened
+from vidgen.nn.dit import DiTConfig, VideoDiT, grown
 
 TINY = DiTConfig(dim=32, depth=2, heads=2, text_dim=12, pooled_dim=10, rope_dims=(4, 6, 6))
 
@@ -100,7 +102,7 @@ def test_shipped_size_builds_on_the_meta_device():
 
 
 def test_a_deepened_network_computes_the_same_and_learns_in_every_block(network):
-    deep = deepened(network, 5)
+    deep = grown(network, replace(network.config, depth=5))
     assert deep.config.depth == 5 and len(deep.blocks) == 5
     given = inputs()
     assert torch.equal(deep(**given), network(**given))
@@ -112,5 +114,34 @@ def test_a_deepened_network_computes_the_same_and_learns_in_every_block(network)
     assert [bool(b.mlp[2].weight.any()) for b in deep.blocks] == [
         True, False, False, True, False,
     ]  # fmt: skip
-    with pytest.raises(ValueError, match="2 blocks can't become 1"):
-        deepened(network, 1)
+    with pytest.raises(ValueError, match="can't become"):
+        grown(network, replace(network.config, depth=1))
+
+
+def test_a_network_grows_self_conditioned_and_computes_the_same(network):
+    own = grown(network, replace(network.config, self_conditioned=True))
+    given, z, t = inputs(), *(inputs().pop(k) for k in "zt")
+    given = {k: v for k, v in given.items() if k not in ("z", "t")}
+    out, tokens = own.carry(z, t, **given)
+    assert torch.equal(out, network(z, t, **given))
+    assert tokens.shape == (2, 3 * 4 * 3, 32)
+    again, _ = own.carry(z, t, latents=tokens, **given)
+    assert torch.equal(again, out)  # what is carried counts for nothing yet …
+    again.square().mean().backward()
+    assert own.previous.weight.grad.abs().max() > 0  # … and learns to
+    with pytest.raises(ValueError, match="can't become"):
+        grown(own, network.config)
+
+
+def test_what_a_call_ended_with_counts_and_zeros_are_none(network):
+    torch.manual_seed(1)
+    own = grown(network, replace(network.config, self_conditioned=True))
+    torch.nn.init.normal_(own.previous.weight, std=0.2)
+    given = inputs()
+    z, t = given.pop("z"), given.pop("t")
+    out, tokens = own.carry(z, t, **given)
+    assert torch.equal(own.carry(z, t, latents=torch.zeros_like(tokens), **given)[0], out)
+    half = torch.cat((tokens[:1], torch.zeros_like(tokens[1:])))
+    mixed = own.carry(z, t, latents=half, **given)[0]
+    assert (mixed[0] - out[0]).abs().max() > 1e-3
+    torch.testing.assert_close(mixed[1], out[1])

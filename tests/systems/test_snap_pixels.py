@@ -30,8 +30,8 @@ from vidgen.stages.upsample_pixels import SecondStage
 from vidgen.systems import save, snap_video
 from vidgen.systems.base import SCHEDULER, ModelFolder
 from vidgen.systems.snap_video import (
-    Carried,
     begun_from,
+    called,
     load_transformer,
     load_upsampler,
     low_cond,
@@ -87,7 +87,7 @@ def test_the_second_stage_is_heun_on_more_pixels_told_the_small_ones(folder, sma
     more = low_cond(large, noise, torch.tensor([0.1])) | {"times": record.torch("times")[None]}
     torch.testing.assert_close(more["low"], large + 0.1 * noise)
     network = load_upsampler(folder).float()
-    denoise = guidance.cfg(denoiser(Carried(network), Snap(0.5)), uncond | more, 2.5)
+    denoise = guidance.cfg(denoiser(called(network), Snap(0.5)), uncond | more, 2.5)
     levels, own = snap(2, sigma_in=4.0), Noise(source, stage="upsample 6x16")
     z = own.initial(shape) * levels[0].sigma
     with torch.no_grad():
@@ -108,7 +108,7 @@ def test_guidance_oscillates_and_estimates_are_clipped_where_the_model_says_so(f
     levels, shape = snap(3, sigma_in=folder.sampler.sigma_in), (3, 3, 6, 16)
     network, times = load_transformer(made).float(), record.torch("times").float()[None]
     cond, uncond = (part | {"times": times} for part in text_cond([record], torch.device("cpu")))
-    plain, scales = denoiser(Carried(network), Snap(folder.sampler.sigma_data)), []
+    plain, scales = denoiser(called(network), Snap(folder.sampler.sigma_data)), []
 
     def by_hand(z, level, cond):
         both = {k: torch.cat((cond[k], uncond[k])) for k in cond}

@@ -18,7 +18,7 @@ from vidgen.stages.encode_text import Prompt, encode_text
 from vidgen.stages.sample_keyframes import Choices, sample_keyframes
 from vidgen.systems import load, save
 from vidgen.systems.base import ModelFolder, Sampler
-from vidgen.systems.snap_video import PRESETS, Carried, load_transformer, sample_shape
+from vidgen.systems.snap_video import PRESETS, called, load_transformer, sample_shape
 from vidgen.systems.verify import verify
 
 SMALL = FITConfig(
@@ -70,16 +70,16 @@ def cond(b=2):
 @torch.no_grad()
 def test_each_call_is_told_what_the_one_before_ended_with():
     fit, given = network(), cond()
-    called, z, t = Carried(fit), torch.randn(2, 4, 3, 2, 4), torch.zeros(2)
+    run, z, t = called(fit), torch.randn(2, 4, 3, 2, 4), torch.zeros(2)
     known = {
         "text": given["text"],
         "text_mask": given["text_mask"],
         "period": torch.full((2,), 0.5),
     }
     out, latents = fit(z, t, **known)
-    assert torch.equal(called(z, t, given), out)
+    assert torch.equal(run(z, t, given), out)
     again = fit(z, t, latents=latents, **known)[0]
-    assert torch.equal(called(z, t, given), again)
+    assert torch.equal(run(z, t, given), again)
     assert (again - out).abs().max() > 1e-4
 
 
@@ -97,7 +97,7 @@ def test_sampling_is_heun_on_the_modified_process(folder):
         "text_mask": text.torch("text.mask").bool()[None],
         "times": torch.tensor([[0.0, 0.5, 1.0]]),
     }
-    look, meaning = Carried(fit), Snap(1.0)
+    look, meaning = called(fit), Snap(1.0)
 
     def slope(z, sigma):
         at = Level(sigma[None], torch.tensor([1 / si]), sigma[None])

@@ -73,6 +73,28 @@ def test_the_three_parts_make_a_model_that_samples(trained):
     assert record.torch("latents").isfinite().all()
 
 
+def test_a_self_conditioned_model_goes_on_from_one_that_is_not(trained, tmp_path):
+    data = {
+        "vae": str(trained / "vae" / "model"), "text": str(trained / "text" / "model"),
+        "cache": str(trained / "cache"), "num": 32, "num_frames": 3, "height": 16, "width": 32,
+        "start": str(trained / "keyframes" / "model"),
+    }  # fmt: skip
+    model = DIT | {"self_conditioned": True}
+    result = train(recipe("keyframes", model, data), tmp_path / "run", device="cpu")
+    assert math.isfinite(result.measures["val_loss"])
+    network = world.load_transformer(ModelFolder(tmp_path / "run" / "model"))
+    assert network.previous.weight.abs().max() > 0  # learned in two steps
+    folder = ModelFolder.find(str(tmp_path / "run" / "model"))
+    texts = list(encode_text([Prompt("a red ball bounces")], folder))
+    (record,) = sample_keyframes(texts, folder, compute=Compute("cpu"))
+    assert record.torch("latents").isfinite().all()
+    with pytest.raises(UsageError, match="loss.self_conditioned is 2, must be"):
+        make_task(recipe("keyframes", model, data, loss={"self_conditioned": 2.0}))
+    with pytest.raises(UsageError, match="other sizes"):
+        start = {**data, "start": str(tmp_path / "run" / "model")}
+        make_task(recipe("keyframes", DIT, start)).network()
+
+
 def test_a_model_can_be_stored_in_eight_bits(trained, tmp_path):
     """Half the bytes, the same tensors but for rounding, and a folder like any other."""
     out = tmp_path / "run"

@@ -32,6 +32,7 @@ class DiTConfig:
     text_dim: int = 128  # of each text token
     pooled_dim: int = 128  # of the pooled text vector
     rope_dims: tuple[int, int, int] = (16, 24, 24)  # channels of a head that turn with t, h, w
+    self_conditioned: bool = False  # takes the tokens that the call before ended with
     time_scale: float = 2.0  # rotary units in a second: keyframes half a second apart are 1 apart
 
     def __post_init__(self) -> None:
@@ -93,6 +94,11 @@ class VideoDiT(nn.Module):
         self.config = config
         values = config.channels * config.patch[0] * config.patch[1] * config.patch[2]
         self.patch_in = nn.Linear(values, config.dim)
+        if config.self_conditioned:
+            # Of zeros, which are no tokens, both make zeros; and at the start of all tokens.
+            self.previous_norm = nn.LayerNorm(config.dim, eps=1e-6, elementwise_affine=False)
+            self.previous = nn.Linear(config.dim, config.dim, bias=False)
+            nn.init.zeros_(self.previous.weight)
         self.level_embed = ScalarEmbedding(config.dim)
         self.pooled_embed = nn.Linear(config.pooled_dim, config.dim)
         self.modulation = SharedModulation(config.dim, parts=6)
@@ -121,6 +127,25 @@ class VideoDiT(nn.Module):
 
         `bias` and `probe` are handed to the self-attention of every block (see `attend`).
         """
+        return self.carry(
+            z, t, text=text, pooled=pooled, text_mask=text_mask, times=times, bias=bias, probe=probe
+        )[0]
+
+    def carry(
+        self,
+        z: Tensor,
+        t: Tensor,
+        *,
+        text: Tensor,
+        pooled: Tensor,
+        text_mask: Tensor | None = None,
+        times: Tensor | None = None,
+        latents: Tensor | None = None,
+        bias: Tensor | None = None,
+        probe: Probe | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """The same, and the tokens `b n d` that the last block ends with. `latents`: those of the
+        call before, for a network that is self-conditioned; zeros are as none."""
         pt, ph, pw = self.config.patch
         b, _, frames, height, width = z.shape
         grid = {"t": frames // pt, "h": height // ph, "w": width // pw}
@@ -133,6 +158,8 @@ class VideoDiT(nn.Module):
             z, "b c (t pt) (h ph) (w pw) -> b (t h w) (c pt ph pw)", pt=pt, ph=ph, pw=pw
         )
         x = self.patch_in(tokens.to(self.patch_in.weight.dtype))  # b n d
+        if latents is not None and self.config.self_conditioned:
+            x = x + self.previous(self.previous_norm(latents.to(x.dtype)))
         cond = self.level_embed(t) + self.pooled_embed(pooled.to(x.dtype))  # b d
         text = text.to(x.dtype)
         shared = self.modulation(cond)  # b 6 d
@@ -140,26 +167,32 @@ class VideoDiT(nn.Module):
             x = block(x, shared, angles, text, text_mask, bias=bias, probe=probe)
         shift, scale = self.final_modulation(cond).unbind(dim=1)
         out = self.final(modulate(self.final_norm(x), shift, scale))
-        return rearrange(
+        out = rearrange(
             out, "b (t h w) (c pt ph pw) -> b c (t pt) (h ph) (w pw)", **grid, pt=pt, ph=ph, pw=pw
         )
+        return out, x
 
 
 @torch.no_grad()
-def deepened(network: VideoDiT, depth: int) -> VideoDiT:
-    """A network of `depth` blocks that computes what `network` computes: the blocks that are new
-    add nothing yet.
+def grown(network: VideoDiT, config: DiTConfig) -> VideoDiT:
+    """A network of these sizes that computes what `network` computes: it may have more blocks,
+    which add nothing yet, and may be self-conditioned, with tokens that count for nothing yet.
 
     They are spread evenly, each behind the block it begins as a copy of, with the last layers of
     its three branches zero (Net2DeeperNet's identity layers, Chen et al. 2015, for residual
-    blocks). ValueError where `depth` is less than there is.
+    blocks). ValueError for other sizes, fewer blocks, or less to be conditioned on.
     """
-    have = network.config.depth
-    if depth < have:
-        raise ValueError(f"{have} blocks can't become {depth}")
-    deep = VideoDiT(replace(network.config, depth=depth))
-    old = network.state_dict()
-    state = {key: value for key, value in old.items() if not key.startswith("blocks.")}
+    have, depth, old = network.config.depth, config.depth, network.state_dict()
+    more = replace(
+        network.config,
+        depth=max(have, depth),
+        self_conditioned=network.config.self_conditioned or config.self_conditioned,
+    )
+    if more != config:
+        raise ValueError(f"{network.config} can't become {config}")
+    deep = VideoDiT(config)
+    state = deep.state_dict()
+    state |= {key: value for key, value in old.items() if not key.startswith("blocks.")}
     sources = [i * have // depth for i in range(depth)]  # 0 0 1 2 2 3 … for three from two
     for i, source in enumerate(sources):
         prefix = f"blocks.{source}."

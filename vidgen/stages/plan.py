@@ -233,7 +233,7 @@ def _enlarging_pixels(
     branches = 1 if stage.sampler.guidance_scale == 1 else 2
     solver = stage.sampler.solver
     calls = stage.steps * EVALUATIONS.get(solver, 1) * branches
-    flops = flops_of(snap_video.Carried(network), z, one, told) * calls * count
+    flops = flops_of(snap_video.called(network), z, one, told) * calls * count
     live = widest(network.config, t * h * w) * min(compute.batch_size, max(count, 1)) * branches
     rows |= {
         "latents": f"{list(stage.shape)} float32 each, in {folder.latent_space}",

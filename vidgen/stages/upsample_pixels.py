@@ -40,7 +40,7 @@ from vidgen.stages.memory import require_memory
 from vidgen.stages.sample_keyframes import require_text, text_cond
 from vidgen.systems import load, snap_video
 from vidgen.systems.base import PIXELS, Geometry, ModelFolder
-from vidgen.systems.snap_video import UPSAMPLER, Carried, UpsamplerSampler
+from vidgen.systems.snap_video import UPSAMPLER, UpsamplerSampler, called
 
 if TYPE_CHECKING:
     from vidgen.stages.upsample import Choices
@@ -220,7 +220,7 @@ def _sampled(
     cond, uncond = (part | low | {"times": times} for part in text_cond(records, device))
 
     levels = load.levels_of(stage.sampler, stage.steps)
-    denoise = denoiser(Carried(network), Snap(stage.sampler.sigma_data))
+    denoise = denoiser(called(network), Snap(stage.sampler.sigma_data))
     denoise = load.guided(denoise, uncond, stage.sampler, levels)
     z = noise.initial(stage.shape).to(device) * levels[0].sigma
     with attention.kernel(compute.attention) as used:

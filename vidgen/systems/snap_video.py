@@ -42,6 +42,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from vidgen.diffusion import self_conditioning
 from vidgen.errors import InputError
 from vidgen.nn.fit import FIT, FITConfig
 from vidgen.systems.base import Geometry, ModelFolder, PixelSampler
@@ -96,24 +97,21 @@ class UpsamplerSampler(PixelSampler):
     max_noise_level: float = 0.5  # the largest that it was trained on
 
 
-class Carried:
-    """A FIT as it is called in a run of sampling: the latent tokens that a call ends with are given
-    to the next one (§3.4; RIN, Jabri et al. 2022). The calls of a run have one batch, in one order;
-    a call of another batch begins anew.
-    """
+def step(network: FIT) -> self_conditioning.Step:
+    """One call of it, with the latent tokens that the call before ended with (§3.4)."""
 
-    def __init__(self, network: FIT) -> None:
-        self.network = network
-        self.latents: Tensor | None = None
+    def call(
+        z: Tensor, t: Tensor, cond: dict[str, Tensor], latents: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        dtype = next(network.parameters()).dtype
+        return network(seen(z.to(dtype), cond), t, latents=latents, **told(cond))
 
-    def __call__(self, z: Tensor, t: Tensor, cond: dict[str, Tensor]) -> Tensor:
-        dtype = next(self.network.parameters()).dtype
-        before = self.latents
-        if before is not None and len(before) != len(z):
-            before = None
-        out, latents = self.network(seen(z.to(dtype), cond), t, latents=before, **told(cond))
-        self.latents = latents.detach()  # guidance may want a gradient, but not of calls before
-        return out
+    return call
+
+
+def called(network: FIT) -> self_conditioning.Carried:
+    """The network as a run of sampling calls it."""
+    return self_conditioning.Carried(step(network))
 
 
 def seen(z: Tensor, cond: dict[str, Tensor]) -> Tensor:
@@ -198,9 +196,6 @@ def load_transformer(folder: ModelFolder) -> FIT:
 def load_upsampler(folder: ModelFolder) -> FIT:
     """The second stage, in the same way."""
     return filled(FIT, FITConfig, folder, UPSAMPLER)
-
-
-called = Carried
 
 
 def sample_shape(folder: ModelFolder, config: FITConfig) -> tuple[int, int, int, int]:

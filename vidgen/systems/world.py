@@ -15,9 +15,12 @@ model card says what was tried.
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from vidgen.diffusion.prediction import Network
+from vidgen.diffusion.self_conditioning import Carried, Step
 from vidgen.errors import InputError, is_out_of_memory
 from vidgen.nn.autoencoder import AutoencoderConfig, VideoAutoencoder
 from vidgen.nn.dit import DiTConfig, VideoDiT
@@ -70,8 +73,22 @@ def sample_shape(folder: ModelFolder, config: DiTConfig) -> tuple[int, int, int,
     return shape
 
 
+def step(network: VideoDiT) -> Step:
+    """One call of it; cond holds its other arguments."""
+    dtype = next(network.parameters()).dtype
+
+    def call(
+        z: Tensor, t: Tensor, cond: dict[str, Any], latents: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        return network.carry(z.to(dtype), t, latents=latents, **cond)
+
+    return call
+
+
 def called(network: VideoDiT) -> Network:
-    """The network as it is called in a run of sampling; cond holds its other arguments."""
+    """The network as it is called in a run of sampling."""
+    if network.config.self_conditioned:
+        return Carried(step(network))
     dtype = next(network.parameters()).dtype
 
     def raw(z: Tensor, t: Tensor, cond: dict[str, Tensor]) -> Tensor:

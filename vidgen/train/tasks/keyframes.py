@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from vidgen.diffusion import losses
+from vidgen.diffusion import losses, self_conditioning
 from vidgen.diffusion.level import Level, expand, noised
 from vidgen.diffusion.prediction import PREDICTIONS, Network, denoiser
 from vidgen.errors import UsageError
-from vidgen.nn.dit import DiTConfig, VideoDiT, deepened
+from vidgen.nn.dit import DiTConfig, VideoDiT, grown
 from vidgen.systems import world
 from vidgen.systems.base import ModelFolder, Sampler
 from vidgen.train.distributed import World
@@ -36,6 +36,7 @@ class Loss:
     # How much more a number counts where there is an object, or its edge or shadow. A fifth of the
     # cells: at 1 two thirds of the error are of sky and floor. What is best stays the same.
     object_weight: float = 1.0
+    self_conditioned: float = 0.5  # share of the samples, where the model is
 
 
 class KeyframesTask(TextToLatentsTask):
@@ -54,6 +55,11 @@ class KeyframesTask(TextToLatentsTask):
             raise UsageError(
                 f"recipe: loss.object_weight is {self.weights.object_weight:g}, must be above 0"
             )
+        if not 0 <= self.weights.self_conditioned <= 1:
+            raise UsageError(
+                f"recipe: loss.self_conditioned is {self.weights.self_conditioned:g}, must be from"
+                " 0 to 1"
+            )
         self.sampler = Sampler(meaning, "linear_flow", "dpmpp_2m_sde", 16, 2.5, shift=3.0)
 
     def network(self) -> VideoDiT:
@@ -62,14 +68,14 @@ class KeyframesTask(TextToLatentsTask):
         if self.data.start is None:
             return network
         trained = world.load_transformer(ModelFolder(Path(self.data.start)))
-        depth = max(trained.config.depth, self.config.depth)
-        if replace(trained.config, depth=depth) != self.config:
+        try:
+            return grown(trained.float(), self.config).requires_grad_(True)
+        except ValueError:
             raise UsageError(
                 f"recipe: data.start is {self.data.start}, whose transformer has other sizes",
                 next=f"make `model` the same as {self.data.start}/transformer/config.json,"
-                " but for more depth",
-            )
-        return deepened(trained.float(), depth).requires_grad_(True)
+                " but for more depth, or self_conditioned",
+            ) from None
 
     def prepare(self, modules: Modules, say: Callable[[str], None]) -> None:
         super().prepare(modules, say)
@@ -105,19 +111,28 @@ class KeyframesTask(TextToLatentsTask):
 
     def called(self, modules: Modules) -> Network:
         network = modules["transformer"]
+        assert isinstance(network, VideoDiT)
+        return world.called(network)
 
-        def raw(z: Tensor, t: Tensor, cond: dict[str, Tensor]) -> Tensor:
-            return network(z, t, **cond)
-
-        return raw
+    def trained(self, modules: Modules, generator: torch.Generator) -> Network:
+        network = modules["transformer"]
+        assert isinstance(network, VideoDiT)
+        if not self.config.self_conditioned:
+            return world.called(network)
+        share = self.weights.self_conditioned
+        return self_conditioning.trained(world.step(network), share, generator)
 
     def error(
         self, modules: Modules, x0: Tensor, cond: dict[str, Tensor], draw: torch.Generator
     ) -> float:
-        """Of the velocity eps − x0, whatever the network predicts."""
+        """Of the velocity eps − x0, whatever the network predicts; self-conditioned once, if it
+        is."""
         t = losses.logit_normal_flow(len(x0), mean=Loss.t_mean, std=Loss.t_std, generator=draw)
         eps = torch.randn(x0.shape, generator=draw, device=x0.device)
         z = noised(x0, eps, t)
-        found = denoiser(self.called(modules), self.prediction)(z, t, cond)
+        denoise = denoiser(self.called(modules), self.prediction)
+        if self.config.self_conditioned:
+            denoise(z, t, cond)
+        found = denoise(z, t, cond)
         velocity = (z - found) / expand(t.sigma, z)
         return float((velocity - (eps - x0)).square().mean())

@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vidgen.diffusion import losses
-from vidgen.diffusion.cond import select
+from vidgen.diffusion import losses, self_conditioning
 from vidgen.diffusion.level import Level, expand, noised
 from vidgen.diffusion.prediction import Network, Snap, denoiser
 from vidgen.errors import UsageError
 from vidgen.nn.fit import FIT, FITConfig
+from vidgen.systems import snap_video
 from vidgen.systems.base import PixelSampler, Sampler
-from vidgen.systems.snap_video import SELF_CONDITIONED, Carried, seen, told
+from vidgen.systems.snap_video import SELF_CONDITIONED
 from vidgen.train.recipe import section
 from vidgen.train.task import Modules
 from vidgen.train.tasks.captioned import CaptionedTask
@@ -94,23 +94,12 @@ class InputScaled(CaptionedTask):
     def called(self, modules: Modules) -> Network:
         network = modules["transformer"]
         assert isinstance(network, FIT)
-        return Carried(network)
+        return snap_video.called(network)
 
     def trained(self, modules: Modules, generator: torch.Generator) -> Network:
         network, share = modules["transformer"], self.weights.self_conditioned
-
-        def raw(z: Tensor, t: Tensor, cond: dict[str, Tensor]) -> Tensor:
-            known, latents = told(cond), None
-            z = seen(z, cond)
-            drawn = torch.rand(len(z), generator=generator, device=z.device) < share
-            if drawn.any():
-                with torch.no_grad():
-                    _, found = network(z[drawn], t[drawn], **select(known, drawn))
-                latents = found.new_zeros(len(z), *found.shape[1:])
-                latents[drawn] = found
-            return network(z, t, latents=latents, **known)[0]
-
-        return raw
+        assert isinstance(network, FIT)
+        return self_conditioning.trained(snap_video.step(network), share, generator)
 
     def error(
         self, modules: Modules, x0: Tensor, cond: dict[str, Tensor], draw: torch.Generator
