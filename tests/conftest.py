@@ -1,4 +1,4 @@
-"""What all tests share: one thread, a private cache, and the tiny model."""
+"""What all tests share: one thread, no deadlines, a private cache, and the tiny model."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side
+
+# No test fails because a machine is busy.
+settings.register_profile("vidgen", deadline=None)
+settings.load_profile("vidgen")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # So a shell starts what runs in the background; the programs that tests interrupt inherit it.

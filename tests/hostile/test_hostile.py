@@ -77,7 +77,7 @@ def test_a_stream_cut_at_any_byte_is_a_fault_and_keeps_its_whole_records():
         assert len(records) == (cut >= len(first)), cut
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0, len(MAKE["GOOD"]) * 8 - 1))
 def test_a_flipped_bit_is_a_fault_or_leaves_the_tensors_alone(bit):
     damaged = bytearray(MAKE["GOOD"])
@@ -88,7 +88,7 @@ def test_a_flipped_bit_is_a_fault_or_leaves_the_tensors_alone(bit):
         assert records[0].digest == original.digest
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=64), st.integers(0, 64))
 def test_noise_never_raises_anything_but_a_fault(noise, length):
     for data in (noise, length.to_bytes(8, "little") + noise):

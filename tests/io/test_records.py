@@ -54,7 +54,7 @@ def read_one(data: bytes) -> Record:
     return record
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.dictionaries(names.map("x.".__add__), arrays, max_size=4), json_values)
 def test_what_is_written_is_read_and_written_again_as_the_same_bytes(tensors, value):
     record = Record.make("features", "a", tensors, {"value": value})

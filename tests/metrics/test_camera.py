@@ -67,7 +67,7 @@ def test_a_known_rotation_is_found_frame_by_frame() -> None:
         assert found.values["rotation_max_deg"] == pytest.approx(np.degrees(size), abs=1e-10)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(SEEDS, st.floats(0.01, 100))
 def test_a_path_and_itself_in_another_world_and_scale(seed: int, scale: float) -> None:
     ref = path_of(seed)
@@ -80,7 +80,7 @@ def test_a_path_and_itself_in_another_world_and_scale(seed: int, scale: float) -
     assert found.scale == pytest.approx(1 / scale, rel=1e-9)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(SEEDS)
 def test_another_world_changes_nothing(seed: int) -> None:
     ref, made = path_of(seed), path_of(seed + 1)

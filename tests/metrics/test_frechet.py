@@ -87,7 +87,7 @@ def test_that_of_the_matrix_root(n: int, m: int, d: int) -> None:
     assert both_ways(x, y) == pytest.approx([by_matrix_root(x, y)] * 2, rel=1e-6)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(
     st.integers(0, 99), st.integers(2, 30), st.integers(2, 30), st.integers(1, 12),
     st.floats(-3, 3), st.floats(0.1, 10),
@@ -115,7 +115,7 @@ def test_what_keeps_it_and_what_scales_it(
         assert apart == pytest.approx(d * shift**2, rel=1e-9, abs=1e-8)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(0, 99), st.lists(st.integers(0, 50), max_size=6), st.integers(0, 50))
 def test_batches_and_shards_are_the_whole(seed: int, cuts: list[int], shard: int) -> None:
     x, y = features(seed, 50, 7, 100.0), features(seed + 1000, 40, 7, 100.5)

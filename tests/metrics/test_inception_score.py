@@ -29,7 +29,7 @@ def test_sure_predictions_of_all_classes(sure: float) -> None:
     assert inception_score(classes * torch.tensor([1, 1, 0, 0, 0]), splits=1)[0] < 5
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(0, 99), st.integers(10, 50), st.integers(1, 9), st.integers(1, 10))
 def test_that_of_numpy(seed: int, n: int, classes: int, splits: int) -> None:
     r = np.random.default_rng(seed)

@@ -38,7 +38,7 @@ def by_loops(
     return within(xs) + within(ys) - 2 * between
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     st.integers(0, 99), st.integers(2, 9), st.integers(2, 9), st.integers(1, 5),
     st.integers(1, 4), st.sampled_from([0.0, 1.0, 2.5]), st.booleans(), st.integers(1, 4),
@@ -92,7 +92,7 @@ def test_unbiased_is_zero_in_the_mean_where_distributions_are_equal() -> None:
     assert min(biased) > 0
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(0, 99), st.integers(2, 30), st.integers(2, 30), st.integers(1, 12))
 def test_what_keeps_it(seed: int, n: int, m: int, d: int) -> None:
     x, y = draw(seed, n, d), draw(seed + 1000, m, d, 0.3)

@@ -53,7 +53,7 @@ def test_against_slow_loops() -> None:
     assert found.both == pytest.approx((slow(a, b) + slow(b, a)) / 2)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(SEEDS, st.floats(0, 0.6))
 def test_a_clip_moves_as_it_does(seed: int, hidden: float) -> None:
     tracks = tracks_of(seed, hidden=hidden)
@@ -62,7 +62,7 @@ def test_a_clip_moves_as_it_does(seed: int, hidden: float) -> None:
         assert found.forward == pytest.approx(1) and found.back == pytest.approx(1)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(SEEDS, st.floats(1.5, 50))
 def test_size_and_place_do_not_count(seed: int, scale: float) -> None:
     a, b = tracks_of(seed), tracks_of(seed + 1)

@@ -49,7 +49,7 @@ def same(found: Prdc, other: Prdc) -> None:
     assert vars(found) == pytest.approx(vars(other), abs=1e-12)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.integers(0, 99), st.integers(6, 30), st.integers(6, 30), st.integers(1, 6),
     st.integers(1, 5), st.floats(0, 2), st.integers(1, 200),
@@ -63,7 +63,7 @@ def test_that_of_loops_in_blocks_of_any_size(
         same(prdc(real, fake, k), by_loops(real, fake, k))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 99), st.integers(1, 3), st.integers(1, 3))
 def test_ties_on_a_grid(seed: int, d: int, k: int) -> None:
     """Whole coordinates: many samples lie on balls, some are copies; far from zero, too."""

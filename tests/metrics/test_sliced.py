@@ -19,7 +19,7 @@ def draw(seed: int, n: int, d: int, shift: float = 0.0) -> Tensor:
     return torch.from_numpy(np.random.default_rng(seed).standard_normal((n, d))) + shift
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(
     st.integers(0, 99), st.integers(1, 20), st.integers(1, 20), st.integers(1, 6),
     st.integers(1, 9), st.integers(1, 60),

@@ -45,7 +45,7 @@ def test_cross_attention_ignores_masked_words():
     torch.testing.assert_close(layer(x, padded, mask), layer(x, words), rtol=1e-5, atol=1e-6)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.floats(-20, 20), st.floats(-20, 20), st.floats(-20, 20))
 def test_rotary_scores_depend_on_distance_alone(m, n, shift):
     q, k = randn(1, 1, 1, 16).double(), randn(1, 1, 1, 16, seed=1).double()

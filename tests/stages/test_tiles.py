@@ -52,7 +52,7 @@ def repeated(z):
     return pixels.split([1, pixels.shape[1] - 1], dim=1)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     h=st.integers(4, 23), w=st.integers(4, 23), rows=st.integers(4, 9), columns=st.integers(4, 9)
 )

@@ -88,7 +88,7 @@ def test_a_self_conditioned_model_goes_on_from_one_that_is_not(trained, tmp_path
     texts = list(encode_text([Prompt("a red ball bounces")], folder))
     (record,) = sample_keyframes(texts, folder, compute=Compute("cpu"))
     assert record.torch("latents").isfinite().all()
-    with pytest.raises(UsageError, match="loss.self_conditioned is 2, must be"):
+    with pytest.raises(UsageError, match="self_conditioned is 2, must be"):
         make_task(recipe("keyframes", model, data, loss={"self_conditioned": 2.0}))
     with pytest.raises(UsageError, match="other sizes"):
         start = {**data, "start": str(tmp_path / "run" / "model")}
