@@ -174,6 +174,13 @@ def test_the_log_names_models_and_sampler(vidgen, wan_model):
     for word in ('"wan/transformer"', '"wan/transformer_2"', '"wan/vae"', '"wan/text_encoder"',
                  '"solver": "euler"', '"shift": 5.0', '"steps": 2', '"seed": 3'):  # fmt: skip
         assert word in shown, word
+    lines = vidgen("inspect", "x.mp4").text.splitlines()
+    encoded, sampled, decoded = lines[lines.index("  made by: encode-text → sample → decode") + 1 :]
+    hashes = [entries["records"][0]["log"][i]["model"]["sha256"][:12] for i in range(3)]
+    assert encoded == f"    encode-text: wan/text_encoder@{hashes[0]}"
+    assert sampled.startswith(f"    sample: wan/transformer@{hashes[1]}, wan/transformer_2@")
+    assert "; seed 3; sampler guidance_scale " in sampled and "solver euler  steps 2" in sampled
+    assert decoded == f"    decode: wan/vae@{hashes[2]}"
 
 
 @pytest.mark.parametrize("solver", ["heun", "dpmpp_2m_sde"])

@@ -83,3 +83,14 @@ def test_redact_leaves_no_word_of_the_prompt(id):
     assert log.broken_links(bare.log) == []
     assert [e["tool"] for e in bare.log] == ["encode-text", "decode"]
     assert log.redact(bare) == bare
+
+
+def test_the_outline_of_a_log():
+    made = {"tool": "sample", "model": {"name": "wan/transformer", "sha256": "ab" * 32}, "seed": 7,
+            "approximations": ["fp8"]}  # fmt: skip
+    assert log.outline([made, {"tool": "convert", "crf": 18}]) == [
+        "made by: sample → convert",
+        "  sample: wan/transformer@abababababab; seed 7; approximations fp8",
+    ]
+    odd = {"model": {"name": 1, "sha256": []}, "model_2": "x", "seed": {"a": None}}
+    assert log.outline([odd]) == ["made by: ?", "  ?: name 1  sha256 , x; seed a None"]

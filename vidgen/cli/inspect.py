@@ -27,6 +27,7 @@ from vidgen.cli.schemas import (
     report,
 )  # fmt: skip
 from vidgen.errors import InputError
+from vidgen.io.log import outline
 from vidgen.io.record import KINDS, human_bytes
 
 if TYPE_CHECKING:
@@ -37,8 +38,10 @@ PAGE = Page(
     summary="what is in a file or stream",
     description="""\
 Prints for each record its id, kind and size, then a line for each tensor with its dtype, shape
-and bytes, its attributes, and the steps that made it. Only headers are read, so that a file of
-any size is shown at once; damage to the data itself is for `vidgen check` to find.
+and bytes, its attributes, and the steps that made it: of each its models by the beginning of their
+hashes, its seed and sampler, and what isn't exact. `vidgen log` tells all. Only headers are read,
+so that a file of any size is shown at once; damage to the data itself is for `vidgen check` to
+find.
 
 Streams, NPZ files and safetensors files of other makers are read. Of a video, or a folder of
 pictures, it shows size, rate, length, codec, rotation and sound, and the history that vidgen left
@@ -245,6 +248,5 @@ class Video:
         if made and "prompt" in made["attrs"]:
             lines.append(f"  prompt: {made['attrs']['prompt']}")
         if made and made["log"]:
-            steps = " → ".join(str(entry.get("tool", "?")) for entry in made["log"])
-            lines.append(f"  made by: {steps}")
+            lines += [f"  {line}" for line in outline(made["log"])]
         return "\n".join(lines)

@@ -142,7 +142,20 @@ def format_log(log: Sequence[dict[str, Any]]) -> str:
     return "\n".join(_block(i + 1, entry) for i, entry in enumerate(log))
 
 
+def outline(log: Sequence[dict[str, Any]]) -> list[str]:
+    """The steps' names in a line; and one for each that a model made, with the beginning of its
+    weights' hash, its seed and sampler, and what isn't exact."""
+    lines = [f"made by: {' → '.join(str(entry.get('tool', '?')) for entry in log)}"]
+    for entry in log:
+        models = [_name(entry[key]) for key in ("model", "model_2") if key in entry]
+        told = [", ".join(models), *(f"{k} {_words(entry[k])}" for k in _OUTLINED if k in entry)]
+        if models:
+            lines.append(f"  {entry.get('tool', '?')}: {'; '.join(told)}")
+    return lines
+
+
 _HEAD = ("id", "previous", "tool", "version")
+_OUTLINED = ("loras", "seed", "sampler", "approximations")
 
 
 def _block(number: int, entry: dict[str, Any]) -> str:
@@ -160,3 +173,10 @@ def _words(value: Any) -> str:
     if isinstance(value, list):
         return " ".join(map(_words, value))
     return str(value)
+
+
+def _name(model: Any) -> str:
+    """`wan/vae@feabdb25055a`; as it is, where nobody of ours wrote it."""
+    if not isinstance(model, dict) or {type(model.get(k)) for k in ("name", "sha256")} != {str}:
+        return _words(model)
+    return f"{model['name']}@{model['sha256'][:12]}"

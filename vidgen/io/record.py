@@ -257,7 +257,9 @@ class Record:
             text = value if isinstance(value, str) else canonical_json(value).decode("utf-8")
             lines.append(f"  {key}: {text if len(text) <= 200 else text[:199] + '…'}")
         if self.log:
-            lines.append(f"  made by: {' → '.join(str(e.get('tool', '?')) for e in self.log)}")
+            from vidgen.io.log import outline  # which knows records
+
+            lines += [f"  {line}" for line in outline(self.log)]
         return "\n".join(lines)
 
 
