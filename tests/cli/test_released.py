@@ -122,6 +122,10 @@ def test_each_stage_needs_its_own_component_alone(vidgen, model, tmp_path):
     refused = vidgen("decode", "--model", networks, stdin=latents)
     assert refused.code == Exit.BAD_INPUT and "no *.safetensors" in refused.err
 
+    refused = vidgen("generate", PROMPT, "--model", networks, "-o", "x.mp4")
+    assert refused.code == Exit.BAD_INPUT and "no component `text_encoder`" in refused.err
+    assert "warning" not in refused.err
+
     decoder = only("vae")
     assert vidgen("decode", "--model", decoder, stdin=latents).out == frames
     unnamed = vidgen("decode", "--model", decoder, stdin=alone.out)

@@ -105,6 +105,8 @@ def generate(
     check_count(out, count, single=video, why=quotes)
     folder = ModelFolder.find(model)
     folder.require_whole(*folder.index)
+    for component in ("text_encoder", "vae") if folder.released else ():
+        folder.weight_files(component)
     running.refuse_unused(folder, given)
     passes, scale = passes_of(folder, passes, console), scale_of(folder, scale, console)
     checkpoints = keeping.checkpoints(folder, given)
