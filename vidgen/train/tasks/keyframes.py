@@ -111,15 +111,18 @@ class KeyframesTask(TextToLatentsTask):
 
     def called(self, modules: Modules) -> Network:
         network = modules["transformer"]
-        assert isinstance(network, VideoDiT)
-        return world.called(network)
+        if isinstance(network, VideoDiT):
+            return world.called(network)
+
+        def raw(z: Tensor, t: Tensor, cond: dict[str, Tensor]) -> Tensor:
+            return network(z, t, **cond)
+
+        return raw
 
     def trained(self, modules: Modules, generator: torch.Generator) -> Network:
-        network = modules["transformer"]
-        assert isinstance(network, VideoDiT)
-        if not self.config.self_conditioned:
-            return world.called(network)
-        share = self.weights.self_conditioned
+        network, share = modules["transformer"], self.weights.self_conditioned
+        if not isinstance(network, VideoDiT) or not self.config.self_conditioned:
+            return self.called(modules)
         return self_conditioning.trained(world.step(network), share, generator)
 
     def error(
