@@ -54,3 +54,11 @@ def test_of_none_or_all_samples():
             torch.zeros(4, 1), torch.zeros(4), {}
         )
         assert [s[0] for s in step.seen] == calls
+
+
+def test_as_many_calls_are_made_where_no_sample_is_drawn():
+    """Processes that shard a network draw each for itself, and gather its weights together."""
+    step, z, t = Told(), torch.zeros(2, 1), torch.zeros(2)
+    network = trained(step, 0.01, torch.Generator().manual_seed(0))
+    assert (network(z, t, {}) == 1).all()
+    assert [s[0] for s in step.seen] == [1, 2]

@@ -133,6 +133,13 @@ def test_a_network_grows_self_conditioned_and_computes_the_same(network):
         grown(own, network.config)
 
 
+def test_without_tokens_of_a_call_before_every_weight_has_a_gradient(network):
+    """Processes with a copy each wait for all of them."""
+    own = grown(network, replace(network.config, self_conditioned=True))
+    own(**inputs()).square().mean().backward()
+    assert all(p.grad is not None for p in own.parameters())
+
+
 def test_what_a_call_ended_with_counts_and_zeros_are_none(network):
     torch.manual_seed(1)
     own = grown(network, replace(network.config, self_conditioned=True))

@@ -40,16 +40,23 @@ class Carried:
 
 def trained(step: Step, share: float, generator: torch.Generator) -> Network:
     """A network as training calls it: samples are seen twice with probability `share`. Tokens of
-    the others are zeros, which a network must take as none."""
+    the others are zeros, which a network must take as none.
+
+    Each call with a share is two of the network's, whatever is drawn: processes that shard its
+    weights gather them together.
+    """
 
     def raw(z: Tensor, t: Tensor, cond: Any) -> Tensor:
-        latents = None
+        if share == 0:
+            return step(z, t, cond, None)[0]
         drawn = torch.rand(len(z), generator=generator, device=z.device) < share
-        if drawn.any():
-            with torch.no_grad():
-                _, found = step(z[drawn], t[drawn], select(cond, drawn), None)
-            latents = found.new_zeros(len(z), *found.shape[1:])
-            latents[drawn] = found
+        # One sample, for nothing, where none is drawn.
+        looked = drawn if drawn.any() else torch.arange(len(z), device=z.device) == 0
+        with torch.no_grad():
+            _, found = step(z[looked], t[looked], select(cond, looked), None)
+        latents = found.new_zeros(len(z), *found.shape[1:])
+        latents[looked] = found
+        latents[~drawn] = 0
         return step(z, t, cond, latents)[0]
 
     return raw

@@ -158,8 +158,10 @@ class VideoDiT(nn.Module):
             z, "b c (t pt) (h ph) (w pw) -> b (t h w) (c pt ph pw)", pt=pt, ph=ph, pw=pw
         )
         x = self.patch_in(tokens.to(self.patch_in.weight.dtype))  # b n d
-        if latents is not None and self.config.self_conditioned:
-            x = x + self.previous(self.previous_norm(latents.to(x.dtype)))
+        if self.config.self_conditioned:
+            # Without tokens, too: DDP wants a gradient of every weight, if of zeros.
+            before = torch.zeros_like(x[:1, :1]) if latents is None else latents.to(x.dtype)
+            x = x + self.previous(self.previous_norm(before))
         cond = self.level_embed(t) + self.pooled_embed(pooled.to(x.dtype))  # b d
         text = text.to(x.dtype)
         shared = self.modulation(cond)  # b 6 d
