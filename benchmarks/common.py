@@ -112,3 +112,10 @@ def shell(command: str, cwd: Path) -> None:
 def peak_memory_mib() -> float:
     """Largest resident size among the finished child processes, MiB."""
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+
+
+def own_memory(key: str) -> int:
+    """Bytes of this process in memory: `VmRSS` now, `VmHWM` at most (Linux). What `getrusage` says
+    begins with the peak of the process that started this one."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(x.split()[1]) for x in lines if x.startswith(key + ":"))

@@ -1,8 +1,9 @@
 """`python -m benchmarks.estimates [CASE …]`: what `--dry-run` says of released models against what
 they take: memory and time, of sampling and decoding, for networks of 20 to 300 M random weights.
 
-Each case is estimated in one process and run in another, on one thread. Time is in seconds of
-processor time of a second record, when weights are in place; memory is the process's largest.
+Each case is estimated in one process and run in two others, on one thread. Time is in seconds of
+processor time of a second record, when weights are in place. Memory is the process's largest, where
+its allocator gives back at once what is free; what it has as it comes is told beside it.
 Writes benchmarks/results/estimates-cpu.json, case by case, so that a few can be measured anew.
 """
 
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from benchmarks.common import ROOT, Row, keep
+from benchmarks.common import ROOT, Row, keep, own_memory
 
 
 class Case(NamedTuple):
@@ -116,6 +117,8 @@ def compared(name: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         write(case, Path(scratch))
         guess, real = (_child(name, job, scratch) for job in ("estimate", "measure"))
+        bare = _child(name, "measure", scratch, MALLOC_MMAP_THRESHOLD_=str(2**20))
+    as_it_is, real["memory_bytes"] = real["memory_bytes"], bare["memory_bytes"]
     frames, height, width = case.made
     title = f"{case.family} {case.stage}, {guess['count']}, {case.dtype},"
     title += f" {frames}x{height}x{width}" + (", tiled" if case.tile else "")
@@ -123,14 +126,16 @@ def compared(name: str) -> dict[str, Any]:
         what: {"estimated": guess[what], "measured": real[what], "ratio": guess[what] / real[what]}
         for what in ("memory_bytes", "cpu_s")
     }
+    both["memory_bytes"]["with_what_glibc_keeps"] = as_it_is
     return {"case": title, **both, "took_s": guess["took_s"]}
 
 
-def _child(name: str, job: str, folder: str) -> dict[str, Any]:
+def _child(name: str, job: str, folder: str, **env: str) -> dict[str, Any]:
+    words = ["-W", "ignore", "-m", "benchmarks.estimates", name, "--only", job, folder]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", **env}
     ran = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "benchmarks.estimates", name, "--only", job, folder],
-        cwd=ROOT, check=True, stdout=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+        [sys.executable, *words], cwd=ROOT, check=True, stdout=subprocess.PIPE, env=env
+    )
     return json.loads(ran.stdout)
 
 
@@ -183,7 +188,6 @@ def _estimate(case: Case, folder: Path) -> dict[str, Any]:
 
 
 def _measure(case: Case, folder: Path) -> dict[str, Any]:
-    import resource
     import time
 
     from vidgen.io.stream import read_stream
@@ -199,7 +203,7 @@ def _measure(case: Case, folder: Path) -> dict[str, Any]:
     else:
         made = decode(records, model, tile=case.tile, compute=compute)
     next(made)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = own_memory("VmHWM")
     began = time.process_time()
     next(made)
     return {"memory_bytes": peak, "cpu_s": time.process_time() - began}

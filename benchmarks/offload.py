@@ -1,8 +1,10 @@
-"""What `--offload layer` saves in memory and costs in time on a CPU: a Wan of random weights, too
-large to be tiny and small enough to be made here, sampled in processes of their own.
+"""`python -m benchmarks.offload`: what `--offload layer` saves in memory and costs in time. On
+a CPU, a Wan of random weights, too large to be tiny and small enough to be made here, is sampled in
+processes of their own.
 
 Weights are bfloat16 in their file and computed with in float32, as they are on a CPU, so that all
-of them are converted: once, or block by block in each step.
+of them are converted: once, or block by block in each step. Writes
+benchmarks/results/offload-cpu.json.
 """
 
 from __future__ import annotations
@@ -13,19 +15,21 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from benchmarks.common import Row
+from benchmarks.common import Row, keep
 
 # fmt: off
 SIZES = {"num_attention_heads": 8, "attention_head_dim": 128, "num_layers": 10, "ffn_dim": 4096,
          "text_dim": 512}
 # fmt: on
+FILE = "offload-cpu.json"
 STEPS, REPEAT = 3, 2
 FRAMES, HEIGHT, WIDTH = 9, 192, 192
 TOKENS = 3 * 12 * 12
 
 SAMPLE = """
-import json, resource, sys, time
+import json, sys, time
 from pathlib import Path
 import torch
 from vidgen.io.record import Record
@@ -37,7 +41,7 @@ from vidgen.systems.base import ModelFolder
 class Clock:
     at = []
     def warn(self, text): pass
-    def step(self, done, total, unit): self.at.append(time.perf_counter())
+    def step(self, done, total, unit): self.at.append((time.perf_counter(), time.process_time()))
 
 def peak():
     with open("/proc/self/status") as f:
@@ -55,29 +59,44 @@ choices = Choices(num_inference_steps=int(steps), num_frames=int(frames),
 before = peak()
 (made,) = sample_clips([record], ModelFolder(Path(folder)), choices, notify=Clock(),
                        compute=Compute("cpu", "fp32", offload=offload))
-taken = [b - a for a, b in zip(Clock.at, Clock.at[1:])]
-print(json.dumps({"before": before, "peak": peak(), "steps": taken, "digest": made.digest}))
+taken = [(b[0] - a[0], b[1] - a[1]) for a, b in zip(Clock.at, Clock.at[1:])]
+print(json.dumps({"before": before, "peak": peak(), "steps": taken, "digest": made.digest,
+                  "threads": torch.get_num_threads()}))
 """
 
 
-def rows() -> list[Row]:
-    """Peak of memory above what a process has before sampling, and time of a step."""
+def measured() -> dict[str, Any]:
+    """Of both, medians: the peak of memory above what a process has before sampling, and a step's
+    seconds, on the clock and of the processor."""
     found: dict[str, list[dict]] = {"layer": [], "none": []}
     with tempfile.TemporaryDirectory() as scratch:
         size = _write(Path(scratch))
         for _ in range(REPEAT):
             for offload, ran in found.items():
                 ran.append(_sample(scratch, offload))
-    if len({r["digest"] for ran in found.values() for r in ran}) > 1:
+    every = [r for ran in found.values() for r in ran]
+    if len({r["digest"] for r in every}) > 1:
         raise SystemExit("--offload layer made other latents than none")
     peak = {k: statistics.median(r["peak"] - r["before"] for r in ran) for k, ran in found.items()}
-    step = {k: statistics.median(t for r in ran for t in r["steps"]) for k, ran in found.items()}
-    note = f"{size / 2**20:.0f} MiB of bf16 weights in fp32, the same latents"
+    clock, cpu = (
+        {k: statistics.median(t[i] for r in ran for t in r["steps"]) for k, ran in found.items()}
+        for i in range(2)
+    )
+    return {
+        "case": f"{size / 2**20:.0f} MiB of bf16 weights in fp32, {TOKENS} tokens, both branches",
+        "peak_mib": peak, "step_s": clock, "step_cpu_s": cpu, "threads": every[0]["threads"],
+    }  # fmt: skip
+
+
+def rows() -> list[Row]:
+    """Of --offload layer against none."""
+    found = measured()
+    peak, step = found["peak_mib"], found["step_s"]
     return [
         Row("peak memory of sample, --offload layer / none", f"{peak['layer']:.0f} MiB",
-            f"{peak['none']:.0f} MiB", peak["layer"] / peak["none"], note),
+            f"{peak['none']:.0f} MiB", peak["layer"] / peak["none"], found["case"]),
         Row("a step, --offload layer / none", f"{step['layer']:.2f} s", f"{step['none']:.2f} s",
-            step["layer"] / step["none"], f"{TOKENS} tokens, both branches of guidance"),
+            step["layer"] / step["none"], "the same latents"),
     ]  # fmt: skip
 
 
@@ -120,3 +139,9 @@ def _write(folder: Path) -> int:
     path = folder / "transformer" / "diffusion_pytorch_model.safetensors"
     save_file(state, path)
     return path.stat().st_size
+
+
+if __name__ == "__main__":
+    case = measured()
+    print(json.dumps(case))
+    keep(FILE, {"wan-layer": case}, threads=case.pop("threads"))

@@ -9,8 +9,9 @@ Heads are as wide as released, MLPs as many times wider than the stream, text as
 there are fewer heads, blocks and tokens. With few tokens text takes a larger share of the time than
 at released sizes: the longer case shows how much that matters.
 
-Then the cold start: seconds from the command to its first step, compiled or not. Writes
-benchmarks/results/released-cpu.json, case by case, so that a few can be measured anew.
+Then the cold start: seconds from the command to its first step, compiled or not, on the clock and
+of the processor. Writes benchmarks/results/released-cpu.json, case by case, so that a few can be
+measured anew.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.common import ROOT, VIDGEN, Row, keep
+from benchmarks.common import ROOT, VIDGEN, Row, keep, own_memory
 from benchmarks.released_pairs import Case, apart, last, pair
 from vidgen.nn.cogvideox_dit import CogVideoXConfig
 from vidgen.nn.wan_dit import WanConfig
@@ -66,7 +67,7 @@ def rows() -> list[Row]:
         ours, theirs = found["peak_mib"]["ours"], found["peak_mib"]["theirs"]
         made.append(Row("    its peak memory above the weights", f"{theirs:.0f} MiB",
                         f"{ours:.0f} MiB", theirs / ours))  # fmt: skip
-    for name, seconds in cold_start().items():
+    for name, seconds in cold_start()["seconds"].items():
         made.append(Row(f"command to first step, {name}", f"{seconds:.1f} s", "", None))
     return made
 
@@ -118,22 +119,17 @@ def times(case: Case) -> dict[str, Any]:
 def peak_mib(run: Callable[[], Iterator[Tensor]]) -> float:
     """How far resident memory rises above what it was before the run (Linux)."""
     Path("/proc/self/clear_refs").write_text("5")
-    before = _status("VmRSS")
+    before = own_memory("VmRSS")
     last(run())
-    return (_status("VmHWM") - before) / 1024
-
-
-def _status(key: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(x.split()[1]) for x in lines if x.startswith(key + ":"))
+    return (own_memory("VmHWM") - before) / 2**20
 
 
 # --- cold start -----------------------------------------------------------------------------------
 
 
-def cold_start() -> dict[str, float]:
+def cold_start() -> dict[str, Any]:
     """Seconds from `vidgen sample` to its first step and to its second, each way of starting once:
-    plain, compiled with nothing in the cache, and compiled again."""
+    plain, compiled with nothing in the cache, and compiled again; and the same of the processor."""
     from benchmarks import parity_folders
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -160,25 +156,35 @@ def cold_start() -> dict[str, float]:
         first, again = _first_steps(at, env, "--compile"), _first_steps(at, env, "--compile")
     ways = {"plain": plain, "compiled, empty cache": first, "compiled, from the cache": again}
     return {
-        f"{way}{which}": seconds
-        for way, both in ways.items()
-        for which, seconds in zip(("", ", second step"), both, strict=True)
+        kind: {
+            f"{way}{which}": step[i]
+            for way, both in ways.items()
+            for which, step in zip(("", ", second step"), both, strict=True)
+        }
+        for i, kind in enumerate(("seconds", "cpu_seconds"))
     }
 
 
-def _first_steps(at: Path, env: dict[str, str], *more: str) -> tuple[float, float]:
+def _first_steps(at: Path, env: dict[str, str], *more: str) -> list[tuple[float, float]]:
+    """Of the first two: seconds since the start, on the clock and of the processor."""
     command = [*VIDGEN, "sample", "t.vgs", "--model", "model", "--num-frames", "13", "--size",
                "320x256", "--steps", "3", "--progress", "json", "-f", "-o", "z.vgs",
                *more]  # fmt: skip
-    began, seen = time.perf_counter(), list[float]()
+    began, seen = time.perf_counter(), list[tuple[float, float]]()
     with subprocess.Popen(command, cwd=at, env=env, stderr=subprocess.PIPE, text=True) as run:
         assert run.stderr is not None
         for line in run.stderr:
             if '"step"' in line:
-                seen.append(time.perf_counter() - began)
+                seen.append((time.perf_counter() - began, _cpu_s(run.pid)))
     if run.returncode or len(seen) < 2:
         raise RuntimeError(f"vidgen sample ends with {run.returncode}, {len(seen)} steps seen")
-    return seen[0], seen[1]
+    return seen[:2]
+
+
+def _cpu_s(pid: int) -> float:
+    """What a process has had of all cores so far, with its children that have ended (Linux)."""
+    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, words[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
@@ -196,7 +202,7 @@ def main() -> None:
                 run = None if two is None else two.ours if options.only == "ours" else two.theirs
                 print(json.dumps(times(CASES[name]) if run is None else peak_mib(run)))
             continue
-        found = {"seconds": cold_start()} if name == "cold-start" else measured(name)
+        found = cold_start() if name == "cold-start" else measured(name)
         print(name, json.dumps(found))
         keep(FILE, {name: found}, threads=torch.get_num_threads(), aim=AIM)
 

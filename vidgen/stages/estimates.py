@@ -2,8 +2,9 @@
 
 Time is that of every operation (`vidgen.stages.needs`), timed on the device here and now
 (`vidgen.stages.rates`): of computing alone, with weights in place and nothing else to do. Memory is
-what is allocated at the fullest moment beside the weights; on a CPU that of the process, which is
-what it has already, and what its allocator keeps for itself.
+what is allocated at the fullest moment beside the weights; on a CPU that of the process, which has
+some already. What its allocator keeps of blocks that are free isn't in it: glibc's keeps those
+under 32 MiB, and how much that comes to differs between runs of the same work.
 """
 
 from __future__ import annotations
@@ -35,15 +36,18 @@ class Estimate:
     weights: int
     work: int
     program: int
+    loading: int = 0  # bytes of weights while they are read, with those of their files
 
     @property
     def memory(self) -> int:
-        return self.weights + self.work + self.program
+        return max(self.weights + self.work, self.loading) + self.program
 
     def told(self, compute: Compute, of: str) -> dict[str, str]:
         """For a plan; `of`: in words, how much work it is."""
         dtype = str(compute.torch_dtype()).removeprefix("torch.")
         parts = [f"weights {human_bytes(self.weights)}", f"work {human_bytes(self.work)}"]
+        if self.loading > self.weights + self.work:
+            parts.append(f"while weights are read {human_bytes(self.loading)}")
         if self.program:
             parts.append(f"the program {human_bytes(self.program)}")
         return {
@@ -62,11 +66,15 @@ def sampling(run: Run, compute: Compute, count: int, clock: Clock | None = None)
     clock = clock or Clock(compute.torch_device())
     program = _program(clock, compute)
     as_they_lie = (compute.offload, compute.weight_dtype) == ("none", "auto")
+    loading = 0
     if clock.device.type == "cpu" and as_they_lie:
-        weights = sum(_mapped(run, component, compute) for component in run.components)
+        weights = 0
+        for component in run.components:
+            stays, most = _mapped(run, component, compute)
+            weights, loading = weights + stays, max(loading, weights + most)
     else:
         weights = weight_bytes(run, compute)
-    return _estimate(needs.sampling(run, compute, count), clock, weights, program)
+    return _estimate(needs.sampling(run, compute, count), clock, weights, program, loading)
 
 
 def decoding(
@@ -89,9 +97,9 @@ def decoding(
     return _estimate(work, clock, weights, program)
 
 
-def _estimate(work: Needs, clock: Clock, weights: int, program: int) -> Estimate:
+def _estimate(work: Needs, clock: Clock, weights: int, program: int, loading: int = 0) -> Estimate:
     seconds = clock.seconds(work.ops)
-    return Estimate(work.flops, seconds, clock.timed, weights, work.peak, program)
+    return Estimate(work.flops, seconds, clock.timed, weights, work.peak, program, loading)
 
 
 def _program(clock: Clock, compute: Compute) -> int:
@@ -101,9 +109,10 @@ def _program(clock: Clock, compute: Compute) -> int:
     return (resident_bytes() or 0) if clock.device.type == "cpu" else 0
 
 
-def _mapped(run: Run, component: str, compute: Compute) -> int:
+def _mapped(run: Run, component: str, compute: Compute) -> tuple[int, int]:
     """Bytes of a network's weights in memory, that are computed with as they lie in their files or
-    converted. Where some are the one and some the other, what was read to convert them stays."""
+    converted; and while they are read. Where some are the one and some the other, what was read to
+    convert them stays."""
     network = run.build(component)
     found, taken, read, kept = run.windows(component, network), 0, 0, False
     for name, p in network.named_parameters():
@@ -113,4 +122,4 @@ def _mapped(run: Run, component: str, compute: Compute) -> int:
             kept = True
         else:
             read += p.numel() * found[name].torch_dtype.itemsize
-    return taken + (read if kept else 0)
+    return taken + (read if kept else 0), taken + read

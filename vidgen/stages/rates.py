@@ -7,6 +7,7 @@ fewer tokens, or narrower pictures, from which its time follows by the work in i
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_iter, tree_map_only
 
-from vidgen.stages.tally import CONVOLUTION, Op, Shape, tallied
+from vidgen.stages.tally import CONVOLUTION, Op, Shape, tallied, workspace
 
 aten = torch.ops.aten
 
@@ -25,7 +26,8 @@ SHARE = 0.98  # of the work, by a first guess, is timed; the rest is taken to be
 LEAST_ROWS = 512  # of a product that is halved: with fewer it would lose speed
 LEAST = 16  # of other sides
 COPIED = 2**26  # bytes of what is copied to find the device's bandwidth
-SETTLED = 2  # runs before the fastest counts
+KEPT = 2**25  # bytes: a larger block of a CPU's memory is given back when it is free (glibc)
+SETTLED = 3  # runs at least; the first doesn't count
 
 
 class Clock:
@@ -38,7 +40,10 @@ class Clock:
         self.device, self._now = device, now
         self._known: dict[Op, float] = {}
         x = torch.ones(COPIED // 4, device=device)
-        self._byte_s = self._timed(x.clone) / (2 * COPIED)
+        y = x.clone()
+        copying, cloning = self._timed(lambda: y.copy_(x)), self._timed(x.clone)
+        self._byte_s = copying / (2 * COPIED)
+        self._new_byte_s = max(cloning - copying, 0.0) / COPIED if device.type == "cpu" else 0.0
         self._flop_s: dict[torch.dtype, float] = {}
 
     def seconds(self, ops: Counter[Op]) -> float:
@@ -81,7 +86,16 @@ class Clock:
         args, kwargs = tree_map_only(Shape, self._filled, (part.args, part.kwargs))
         with torch.no_grad():
             taken = self._timed(lambda: op.call(*args, **kwargs))
-        return taken * self._guess(op) / self._guess(part)
+        if part is op:
+            return taken
+        computing = max(taken - self._pages(part), 0.0)
+        return computing * self._guess(op) / self._guess(part) + self._pages(op)
+
+    def _pages(self, op: Op) -> float:
+        """Of the system, which gives new pages for large blocks each time: a slice may be of
+        small ones."""
+        blocks = (*op.made, workspace(op, self.device.type))
+        return self._new_byte_s * sum(size for size in blocks if size > KEPT)
 
     def _slice(self, op: Op) -> Op:
         """The same, halved until it takes about `SLICE_S`."""
@@ -101,19 +115,19 @@ class Clock:
         return flat.as_strided(shape.sizes, shape.strides)
 
     def _timed(self, run: Callable[[], object]) -> float:
-        """Seconds of the fastest of a few runs."""
-        best, began = float("inf"), self._now()
-        for i in range(10):
+        """Seconds of a run: the median of a few, not the fastest, for that is how fast the work
+        will go on this machine, with all else that it does."""
+        taken, began = list[float](), self._now()
+        for _ in range(10):
             self._wait()
             start = self._now()
             run()
             self._wait()
             end = self._now()
-            if i:
-                best = min(best, end - start)
-            if i >= SETTLED and end - began > SLICE_S:
+            taken.append(end - start)
+            if len(taken) >= SETTLED and end - began > SLICE_S:
                 break
-        return best
+        return statistics.median(taken[1:])
 
     def _wait(self) -> None:
         if self.device.type != "cpu":

@@ -56,6 +56,7 @@ class Op:
     told: str
     flops: int
     nbytes: int  # read and written
+    made: tuple[int, ...] = ()  # bytes of each block of memory that comes out
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Op) and self.told == other.told
@@ -94,7 +95,8 @@ class Tally:
         changed = not isinstance(call, torch._ops.OpOverload) or call._schema.is_mutable
         if not (fresh or changed) or not given:
             return  # another view of what is there, or nothing to compute with
-        op = _op(call, args, kwargs, [*given, *made])
+        blocks = tuple(x.untyped_storage().nbytes() for x in fresh)
+        op = _op(call, args, kwargs, [*given, *made], blocks)
         self.ops[op] += 1
         self.peak = max(self.peak, self.live + workspace(op, self.device))
 
@@ -112,7 +114,13 @@ class Tally:
         self.live += size
 
 
-def _op(call: Callable, args: tuple, kwargs: dict[str, Any], tensors: list[Tensor]) -> Op:
+def _op(
+    call: Callable,
+    args: tuple,
+    kwargs: dict[str, Any],
+    tensors: list[Tensor],
+    made: tuple[int, ...],
+) -> Op:
     shaped, named = tree_map_only(Tensor, Shape.of, (args, kwargs))
     if call is F.scaled_dot_product_attention:
         *_, n, d = args[0].shape
@@ -122,7 +130,7 @@ def _op(call: Callable, args: tuple, kwargs: dict[str, Any], tensors: list[Tenso
         out = tensors[-1] if tensors else None
         flops = 0 if count is None else count(*args, **kwargs, out_val=out)
     nbytes = sum(x.numel() * x.itemsize for x in tensors)
-    return Op(call, shaped, named, f"{call} {shaped} {named}", flops, nbytes)
+    return Op(call, shaped, named, f"{call} {shaped} {named}", flops, nbytes, made)
 
 
 def workspace(op: Op, device: str) -> int:
