@@ -44,6 +44,13 @@ def test_rows_have_scales_of_their_own_and_zeros_stay():
     assert torch.allclose(int8.unpacked(stored)["a.weight"], weight)
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_no_number_does_not_become_one(bad):
+    weight = torch.tensor([[1.0, bad, 3.0], [1.0, 2.0, 3.0]])
+    again = int8.unpacked(int8.packed({"w": weight}))["w"]
+    assert again[0].isnan().all() and again[1].isfinite().all()
+
+
 def test_what_is_no_matrix_stays_as_it_is():
     state = {
         "bias": torch.randn(7), "steps": torch.arange(6).reshape(2, 3), "one_scale": torch.ones(3),

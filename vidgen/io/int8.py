@@ -21,7 +21,8 @@ LARGEST = 127
 
 def packed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Floating-point matrices `o …` as int8 and their scales `o 1 …`, in the dtype that they had;
-    other tensors as they are. Rows of zeros stay so."""
+    other tensors as they are. Rows of zeros stay so; rows that hold a NaN or an infinity read as
+    NaN."""
     import torch
 
     out: dict[str, Tensor] = {}
@@ -31,8 +32,8 @@ def packed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             continue
         largest = x.float().abs().amax(dim=tuple(range(1, x.ndim)), keepdim=True)
         scale = (largest / LARGEST).to(x.dtype)  # rounded first: rows are divided by what is kept
-        scale = torch.where(scale > 0, scale, torch.ones_like(scale))
-        rounded = (x.float() / scale.float()).round().clamp(-LARGEST, LARGEST)
+        scale = torch.where(scale == 0, torch.ones_like(scale), scale)  # NaN stays, and says so
+        rounded = (x.float() / scale.float()).round().clamp(-LARGEST, LARGEST).nan_to_num()
         out[name], out[name + SCALE] = rounded.to(torch.int8), scale
     return out
 
