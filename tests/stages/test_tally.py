@@ -2,6 +2,8 @@
 there when it is computed."""
 
 from collections import Counter
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +11,8 @@ import torch.nn.functional as F
 
 from vidgen.stages import needs
 from vidgen.stages.base import Compute
-from vidgen.stages.rates import SLICE_S, Clock
+from vidgen.stages.estimates import Estimate, _mapped
+from vidgen.stages.rates import KEPT, SLICE_S, Clock
 from vidgen.stages.tally import tallied
 from vidgen.systems import cogvideox, wan
 
@@ -153,3 +156,38 @@ def test_slices_of_what_has_its_sizes_as_numbers():
     part = clock._slice(group)
     assert part.args[0].sizes[:4] == (1, 8, 4, 512) and part.nbytes < group.nbytes
     assert clock._slice(layer) is layer
+
+
+def test_a_slice_is_of_small_blocks_and_the_whole_of_new_pages(monkeypatch):
+    """4 GiB come out of an operation whose slice makes blocks that the allocator keeps."""
+    clock = Clock(torch.device("cpu"))
+    clock._byte_s, clock._new_byte_s = 1e-9, 1e-9
+    with tallied() as tally:
+        torch.empty(2**15, 2**15, **META).exp()
+    (op,) = tally.ops
+    part = clock._slice(op)
+    assert op.made == (2**32,) and part.made[0] <= KEPT
+    monkeypatch.setattr(clock, "_timed", lambda run: 0.04)
+    assert clock.of(op) == pytest.approx(0.04 * op.nbytes / part.nbytes + 2**32 * 1e-9)
+
+
+def test_memory_while_weights_are_read():
+    """The fullest moment is then, where work needs less than the files have."""
+    estimate = Estimate(0, 0.0, 0, weights=100, work=20, program=10, loading=300)
+    told = estimate.told(Compute("cpu"), "x")["memory"]
+    assert told == (
+        "about 310 B: weights 100 B (300 B while they are read), work 20 B, the program 10 B"
+    )
+    estimate = replace(estimate, work=250)
+    assert estimate.memory == 360 and "read" not in estimate.told(Compute("cpu"), "x")["memory"]
+
+
+@pytest.mark.parametrize(("stored", "converted"), [("float32", 0), ("bfloat16", 1)])
+def test_what_is_converted_is_in_memory_twice_while_it_is_read(stored, converted):
+    """Of a network of 300 numbers, computed with in float32, that lie in float32 or half that."""
+    dtype = getattr(torch, stored)
+    network = torch.nn.Linear(10, 30, bias=False)
+    found = {"weight": SimpleNamespace(torch_dtype=dtype)}
+    run = SimpleNamespace(build=lambda _: network, windows=lambda *_: found,
+                          dtype_of=lambda name, wanted: wanted)  # fmt: skip
+    assert _mapped(run, "transformer", Compute("cpu")) == (1200, 1200 + 600 * converted)

@@ -47,7 +47,7 @@ class Estimate:
         dtype = str(compute.torch_dtype()).removeprefix("torch.")
         parts = [f"weights {human_bytes(self.weights)}", f"work {human_bytes(self.work)}"]
         if self.loading > self.weights + self.work:
-            parts.append(f"while weights are read {human_bytes(self.loading)}")
+            parts[0] += f" ({human_bytes(self.loading)} while they are read)"
         if self.program:
             parts.append(f"the program {human_bytes(self.program)}")
         return {
