@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 
 from tests import tiny
 from vidgen.diffusion import guidance
@@ -17,6 +18,8 @@ from vidgen.diffusion.prediction import Snap, denoiser
 from vidgen.diffusion.schedules import snap
 from vidgen.diffusion.solvers import SOLVERS
 from vidgen.errors import InputError, OutOfMemory, UsageError
+from vidgen.io import int8
+from vidgen.io.weights import load_safetensors
 from vidgen.nn.fit import FIT
 from vidgen.nn.pixels import to_uint8
 from vidgen.stages import cascade, memory, plan
@@ -235,6 +238,20 @@ def test_clips_that_do_not_fit_into_memory_are_refused(folder, small, monkeypatc
     ):
         with pytest.raises(OutOfMemory, match=r"--scale 2 of 2 clips takes about"):
             attempt()
+
+
+def test_weights_take_memory_as_they_are_computed_with_however_they_are_stored(folder, tmp_path):
+    small = changed(folder, tmp_path / "small", "upsampler")
+    (file,) = small.weight_files("upsampler")
+    state = load_safetensors(file)
+    numbers = sum(x.numel() for x in state.values())
+    save_file(int8.packed(state), file.with_name("packed"))
+    file.with_name("packed").replace(file)
+    taken = [
+        SecondStage.of(f, Larger()).memory_bytes(Compute("cpu", dtype=dtype), 0)
+        for f in (folder, small) for dtype in ("fp32", "bf16")
+    ]  # fmt: skip
+    assert taken == [4 * numbers, 2 * numbers] * 2
 
 
 def test_networks_of_the_other_stage_are_refused_before_they_compute(folder, small, tmp_path):

@@ -21,7 +21,7 @@ from vidgen.diffusion.prediction import Snap, denoiser
 from vidgen.diffusion.schedules import SCHEDULES
 from vidgen.diffusion.solvers import SOLVERS
 from vidgen.errors import InputError, UsageError
-from vidgen.io import log
+from vidgen.io import log, weights
 from vidgen.io.record import Record, human_bytes
 from vidgen.nn import attention
 from vidgen.nn.fit import FIT, FITConfig
@@ -117,9 +117,9 @@ class SecondStage:
         feed-forward's hidden layer beside what it begins and ends with."""
         c, branches = self.config, 1 if self.sampler.guidance_scale == 1 else 2
         widest = count * branches * math.prod(c.grid) * c.dim * (c.mlp_ratio + 6)
-        kept = sum(file.stat().st_size for file in self.folder.weight_files(UPSAMPLER))
+        kept = sum(map(weights.parameters, self.folder.weight_files(UPSAMPLER)))
         pixels = 4 * 6 * count * math.prod(self.shape)  # z, its noise, the small ones, enlarged
-        return kept + pixels + int(widest * compute.torch_dtype().itemsize)
+        return pixels + int((kept + widest) * compute.torch_dtype().itemsize)
 
     def require_memory(self, compute: Compute, count: int) -> None:
         """OutOfMemory where so many clips at once wouldn't fit."""
