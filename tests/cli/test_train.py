@@ -59,8 +59,10 @@ def test_without_a_recipe_the_shipped_ones_are_listed(vidgen) -> None:
 def test_a_run_trains_says_so_and_exports(vidgen) -> None:
     ran = vidgen("train", TINY)
     assert (ran.code, ran.out) == (0, b"")
-    first, *evals, last = ran.err.splitlines()
+    first, *between, last = ran.err.splitlines()
     assert first.startswith("vidgen train: ") and first.endswith(" parameters on cpu")
+    # A busy machine also says now and then how much time is left.
+    evals = [line for line in between if not line.endswith(" left")]
     assert [line.split(":")[1] for line in evals] == [" step 5", " step 10"]
     assert last.startswith("vidgen train: done: 10 steps in ")
     assert (Path("runs/tiny/model")).is_dir() and metrics("runs/tiny")[-1]["step"] == 10
