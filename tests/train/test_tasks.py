@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from vidgen.cli import app
 from vidgen.errors import UsageError
 from vidgen.io.weights import load_safetensors, parameters
 from vidgen.nn.autoencoder import VideoAutoencoder
@@ -22,6 +23,7 @@ from vidgen.stages.sample_keyframes import sample_keyframes
 from vidgen.systems import world
 from vidgen.systems.base import ModelFolder
 from vidgen.systems.verify import verify
+from vidgen.train.export import export
 from vidgen.train.loop import train
 from vidgen.train.recipe import Optim, Recipe, load_recipe, shipped_recipes
 from vidgen.train.task import make_task
@@ -111,6 +113,24 @@ def test_a_model_can_be_stored_in_eight_bits(trained, tmp_path):
         assert x.dtype == was[key].dtype and (x - was[key]).abs().max() <= step, key
     folder = ModelFolder(out / "model")
     assert dict(verify(folder, {"transformer": ("vidgen", "VideoDiT")})) == {"transformer": []}
+
+
+def test_a_run_is_exported_again_as_its_recipe_says_or_as_it_is_told(trained, tmp_path):
+    out, name = tmp_path / "run", "model/transformer/diffusion_pytorch_model.safetensors"
+    shutil.copytree(trained / "keyframes", out)
+
+    def bytes_of(*words: str) -> bytes:
+        assert app.main(["train", "--export", "--out", str(out), *words]) == 0
+        return (out / name).read_bytes()
+
+    whole = (out / name).read_bytes()
+    eighth = bytes_of("--set", "export_dtype=int8")
+    assert len(eighth) < 0.65 * len(whole)
+    train(load_recipe(out / "recipe.yaml", overrides=["export_dtype=int8"]), out, device="cpu")
+    assert bytes_of() == eighth  # the recipe's, though the checkpoint is older
+    assert bytes_of("--set", "export_dtype=bfloat16") == whole
+    with pytest.raises(UsageError, match="holds a run of a different recipe: batch_size"):
+        export(out, out / "model", load_recipe(out / "recipe.yaml", overrides=["batch_size=4"]))
 
 
 @pytest.mark.parametrize(("task", "model"), [("autoencoder", VAE), ("text", TEXT)])

@@ -149,11 +149,11 @@ def train(
     if recipe is None and out is None:
         raise UsageError("--export of which run?", next="vidgen train --export --out runs/NAME")
     folder = Path(out or f"runs/{Path(recipe or '').stem}")
-    if export:
-        _export(folder, console)
-        return
     changes = [*(set or ()), *_budget(minutes, steps)]
     changes += [] if dtype == "auto" else [f"dtype={dtype}"]
+    if export:
+        _export(folder, changes, console)
+        return
     found = load_recipe(recipe or "", preset=preset, overrides=changes)
     found.require_budget()
     if dry_run:
@@ -224,11 +224,15 @@ def plan(recipe: Recipe, folder: Path, resume: str) -> str:
     return "\n".join(lines)
 
 
-def _export(folder: Path, console: Console) -> None:
+def _export(folder: Path, changes: list[str], console: Console) -> None:
+    """As the run's recipe says, and what is changed in it on the command line."""
     from vidgen.train.export import export
+    from vidgen.train.recipe import load_recipe
 
     check_folder(folder)
-    export(folder, folder / "model")
+    kept = folder / "recipe.yaml"
+    recipe = load_recipe(kept, overrides=changes) if changes or kept.is_file() else None
+    export(folder, folder / "model", recipe)
     console.say(f"exported {folder / 'model'}")
 
 

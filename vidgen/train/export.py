@@ -34,13 +34,17 @@ def export(out: str | Path, folder: str | Path, recipe: Recipe | None = None) ->
     says or, of the same run, `recipe`.
 
     The folder is replaced when everything is written; a task that exports nothing leaves none.
+    UsageError without a checkpoint, or for a `recipe` of another run.
     """
     out, folder = Path(out), Path(folder)
     saved = checkpoint.checkpoints(out)
     if not saved:
         raise UsageError(f"{out}: no checkpoint there", next=f"vidgen train RECIPE --out {out}")
-    own = section(Recipe, checkpoint.read_state(saved[-1])["recipe"], where="")
-    task = make_task(recipe or own)
+    state = checkpoint.read_state(saved[-1])
+    if recipe is None:
+        recipe = section(Recipe, state["recipe"], where="")
+    checkpoint.check_recipe(out, state, recipe)
+    task = make_task(recipe)
     modules = build(task)
     checkpoint.load_ema(saved[-1], modules)
     for module in modules.values():
