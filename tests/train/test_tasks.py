@@ -92,6 +92,8 @@ def test_a_self_conditioned_model_goes_on_from_one_that_is_not(trained, tmp_path
     assert record.torch("latents").isfinite().all()
     with pytest.raises(UsageError, match="self_conditioned is 2, must be"):
         make_task(recipe("keyframes", model, data, loss={"self_conditioned": 2.0}))
+    with pytest.raises(UsageError, match="the model is not self-conditioned"):
+        make_task(recipe("keyframes", DIT, data, loss={"self_conditioned": 0.9}))
     with pytest.raises(UsageError, match="other sizes"):
         start = {**data, "start": str(tmp_path / "run" / "model")}
         make_task(recipe("keyframes", DIT, start)).network()

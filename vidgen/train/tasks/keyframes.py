@@ -60,6 +60,11 @@ class KeyframesTask(TextToLatentsTask):
                 f"recipe: loss.self_conditioned is {self.weights.self_conditioned:g}, must be from"
                 " 0 to 1"
             )
+        if "self_conditioned" in self.recipe.loss and not self.config.self_conditioned:
+            raise UsageError(
+                "recipe: loss.self_conditioned is given, and the model is not self-conditioned",
+                next="model.self_conditioned=true",
+            )
         self.sampler = Sampler(meaning, "linear_flow", "dpmpp_2m_sde", 16, 2.5, shift=3.0)
 
     def network(self) -> VideoDiT:
