@@ -150,6 +150,7 @@ def cold_start() -> dict[str, Any]:
             old.unlink()
         (at / "model/transformer/diffusion_pytorch_model.safetensors.index.json").unlink()
         env = os.environ | {"XDG_CACHE_HOME": str(at / "cache")}
+        env.pop("TORCHINDUCTOR_CACHE_DIR", None)  # torch, imported here, has named its own
         subprocess.run([*VIDGEN, "encode-text", "a red ball", "--model", "model", "-o", "t.vgs"],
                        cwd=at, env=env, check=True, stderr=subprocess.DEVNULL)  # fmt: skip
         plain = _first_steps(at, env)

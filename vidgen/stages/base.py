@@ -39,6 +39,13 @@ class Compute:
     offload: str = "none"  # of released models: model or layer (vidgen.stages.placing)
     weight_dtype: str = "auto"  # how their blocks' matrices are kept: as they are, or fp8
 
+    def __post_init__(self) -> None:
+        """What the compiler makes is kept in the user's cache, where later processes find it. That
+        is said here because torch takes another place when first any of its compiler is imported,
+        which work done before compiling does."""
+        if self.compile:
+            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
+
     def torch_device(self) -> torch.device:
         """The device; UsageError if it is not there."""
         import torch
@@ -206,10 +213,8 @@ FLOATS = ("F32", "F16", "BF16")
 
 def compiled(network: Any, compute: Compute) -> Any:
     """The network; compiled block by block if that is asked for. Once, when it is loaded: each time
-    is a compilation of its own. What the compiler makes is kept in the user's cache, where later
-    processes find it, unless torch's own TORCHINDUCTOR_CACHE_DIR names another place."""
+    is a compilation of its own."""
     if compute.compile:
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
         for block in network.blocks:
             block.compile()
     return network

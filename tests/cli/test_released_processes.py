@@ -1,6 +1,8 @@
-"""Sampling in a process that is killed, and in another that goes on: the same bytes as unbroken."""
+"""Sampling in processes of their own: one that is killed and another that goes on make the same
+bytes as one unbroken, and what one compiles is there for the next."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -56,3 +58,14 @@ def test_a_killed_run_goes_on_to_the_bit(unbroken, tmp_path, offload):
     assert f"of {STEPS}, from kept/" in err and "goes on after step" in err
     assert (tmp_path / "z.vgs").read_bytes() == whole and len(whole) > 1000
     assert not list(tmp_path.glob("kept/*"))  # nothing is left of what is finished
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles for a CPU with g++")
+def test_what_is_compiled_stays_in_the_users_cache(models, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    ran = start(models["cogvideox"], tmp_path, "--steps", "1", "--compile", "-o", "z.vgs")
+    _, err = ran.communicate()
+    assert ran.returncode == 0, err
+    assert list(tmp_path.glob("vidgen/compiled/**/*.so"))
