@@ -46,6 +46,7 @@ class UNetKeyframesTask(KeyframesTask):
     """
 
     name = "unet-keyframes"
+    eight_bits = False  # others start from what it exports
 
     def __init__(self, recipe, *args, **kwargs) -> None:
         super().__init__(recipe.replace(model={}), *args, **kwargs)
