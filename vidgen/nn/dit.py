@@ -180,8 +180,8 @@ def grown(network: VideoDiT, config: DiTConfig) -> VideoDiT:
     """A network of these sizes that computes what `network` computes: it may have more blocks,
     which add nothing yet, and may be self-conditioned, with tokens that count for nothing yet.
 
-    New blocks are spread evenly, each behind the block it begins as a copy of, with the last layers of
-    its three branches zero (Net2DeeperNet's identity layers, Chen et al. 2015, for residual
+    New blocks are spread evenly, each behind the block it begins as a copy of, with the last layers
+    of its three branches zero (Net2DeeperNet's identity layers, Chen et al. 2015, for residual
     blocks). ValueError for other sizes, fewer blocks, or less to be conditioned on.
     """
     have, depth, old = network.config.depth, config.depth, network.state_dict()
