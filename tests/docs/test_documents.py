@@ -68,7 +68,9 @@ def test_the_readme_runs(section: str, tmp_path: Path) -> None:
 
     folder = tmp_path / "here"
     (folder / "out").mkdir(parents=True)
-    parts = ("autoencoder", "text", "keyframes", "interpolation", "upsampler")
+    parts = (
+        "autoencoder", "text", "keyframes", "interpolation", "upsampler", "video-decoder",
+    )  # fmt: skip
     for name in (f"world-{part}" for part in parts):  # as if trained
         shutil.copytree(SHIPPED / "world", folder / "runs" / name / "model")
     balls = []
