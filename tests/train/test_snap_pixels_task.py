@@ -56,12 +56,12 @@ def test_images_are_one_frame_repeated_and_clips_have_their_rates(task) -> None:
 def test_each_repetition_of_an_image_has_noise_of_its_own(task) -> None:
     made, seen = prepared(task("data.images=1", "loss.self_conditioned=0")), []
 
-    class Listening(torch.nn.Module):
+    class Listening(torch.nn.Linear):  # of some dtype, as a network is
         def forward(self, z, t, **told):
             seen.append(z)
             return torch.zeros_like(z), None
 
-    modules = {**made.build(), "transformer": Listening()}
+    modules = {**made.build(), "transformer": Listening(1, 1)}
     made.loss(modules, made.batch(0, 0, 1), torch.Generator().manual_seed(0))
     (z,) = seen
     assert (z[:, :, 0] != z[:, :, 1]).all() and (z[:, :, 1] != z[:, :, 2]).all()

@@ -8,7 +8,7 @@ Menapace et al. 2024, table 8).
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -97,9 +97,8 @@ class InputScaled(CaptionedTask):
         return snap_video.called(network)
 
     def trained(self, modules: Modules, generator: torch.Generator) -> Network:
-        network, share = modules["transformer"], self.weights.self_conditioned
-        assert isinstance(network, FIT)
-        return self_conditioning.trained(snap_video.step(network), share, generator)
+        step = snap_video.step(cast(FIT, modules["transformer"]))
+        return self_conditioning.trained(step, self.weights.self_conditioned, generator)
 
     def error(
         self, modules: Modules, x0: Tensor, cond: dict[str, Tensor], draw: torch.Generator
