@@ -8,6 +8,7 @@ cross-attention, and as one pooled vector added to the embedding of the noise le
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -109,27 +110,9 @@ class VideoDiT(nn.Module):
         nn.init.zeros_(self.final.weight)
         nn.init.zeros_(self.final.bias)
 
-    def forward(
-        self,
-        z: Tensor,
-        t: Tensor,
-        *,
-        text: Tensor,
-        pooled: Tensor,
-        text_mask: Tensor | None = None,
-        times: Tensor | None = None,
-        bias: Tensor | None = None,
-        probe: Probe | None = None,
-    ) -> Tensor:
-        """z `b c t h w`, t `b` (what the prediction tells the network of the level),
-        text `b l d`, pooled `b d`, text_mask `b l` (true = a word), times `b t` seconds
-        (default: half a second apart) → `b c t h w`.
-
-        `bias` and `probe` are handed to the self-attention of every block (see `attend`).
-        """
-        return self.carry(
-            z, t, text=text, pooled=pooled, text_mask=text_mask, times=times, bias=bias, probe=probe
-        )[0]
+    def forward(self, z: Tensor, t: Tensor, **told: Any) -> Tensor:
+        """The first of what `carry` gives for the same arguments."""
+        return self.carry(z, t, **told)[0]
 
     def carry(
         self,
@@ -144,8 +127,14 @@ class VideoDiT(nn.Module):
         bias: Tensor | None = None,
         probe: Probe | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """The same, and the tokens `b n d` that the last block ends with. `latents`: those of the
-        call before, for a network that is self-conditioned; zeros are as none."""
+        """z `b c t h w`, t `b` (what the prediction tells the network of the level),
+        text `b l d`, pooled `b d`, text_mask `b l` (true = a word), times `b t` seconds
+        (default: half a second apart) → the output `b c t h w`, and the tokens `b n d` that the
+        last block ends with.
+
+        `latents`: the tokens of the call before, for a network that is self-conditioned; zeros are
+        as none. `bias` and `probe` are handed to the self-attention of every block (see `attend`).
+        """
         pt, ph, pw = self.config.patch
         b, _, frames, height, width = z.shape
         grid = {"t": frames // pt, "h": height // ph, "w": width // pw}
