@@ -61,6 +61,10 @@ def test_nothing_is_computed_before(vidgen, model, monkeypatch):
         ran = vidgen("sample", "--prompt", "a red ball", *words)
     assert ran.code == Exit.OUT_OF_MEMORY, ran.err
     assert "a sample of 9 frames of 96x64" in ran.err
+    with monkeypatch.context() as patch:
+        has(patch, 20_000)
+        ran = vidgen("generate", "a red ball", *words, "-o", "x.mp4")
+    assert ran.code == Exit.OUT_OF_MEMORY and "a sample of 9 frames of 96x64" in ran.err, ran.err
     monkeypatch.setattr(decode_clips, "free_bytes", lambda device: 20_000)
     monkeypatch.setattr(memory, "free_bytes", lambda device: 20_000)
     ran = vidgen("generate", "a red ball", *words, "-o", "x.mp4")

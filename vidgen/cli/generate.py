@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 from vidgen.cli import prompts as rows
 from vidgen.cli import video_output
 from vidgen.cli.cascade import Passes, Scale, passes_of, scale_of
@@ -28,6 +31,10 @@ from vidgen.cli.page import Page
 from vidgen.cli.prompt_check import check_prompts
 from vidgen.cli.sample_keyframes import Wanted, planned
 
+if TYPE_CHECKING:
+    from vidgen.io.record import Record
+    from vidgen.stages.base import Notify
+
 PAGE = Page(
     name="generate",
     summary="prompts to videos, in one process",
@@ -43,6 +50,10 @@ What the model has no component for is left out, and that is said. What you ask 
 With a folder of Wan or CogVideoX weights for --model it runs encode-text, sample and decode, and
 --num-frames and --size may be given. With --offload, of which sample's page tells, the networks of
 the three are in memory by turn.
+
+On a GPU, prompts that are more than one batch are sampled on while clips that are sampled are
+decoded, if its memory holds both; with --offload, or an --attention of your choice, one waits for
+the other. The videos are the same.
 
 The names of all videos are checked before anything is computed. A video is written when it is
 decoded: what is finished stays when a later one fails.""",
@@ -133,7 +144,7 @@ def generate(
         return
     named = rows.as_prompts(found)
 
-    from vidgen.stages import cascade, encode_text, sample_keyframes
+    from vidgen.stages import ahead, cascade, encode_text, sample_keyframes
 
     choices = wanted.choices()
     cascade.check_choices(folder, choices)
@@ -142,21 +153,32 @@ def generate(
     compute.check()
     cascade.check(folder, count, passes, scale, compute)
     if folder.released:
-        from vidgen.stages import decode_clips, plan_clips
+        from vidgen.stages import decode_clips, plan_clips, sample_clips
 
+        sample_clips.require_room(sample_clips.run_of(folder, choices), compute)
         precise = decode_clips.precise(folder, compute)
         for shape in plan_clips.to_come(folder, count, choices):
             decode_clips.require_work(folder, shape, None, precise)
-    texts = encode_text.encode_text(
-        named, folder, cache=cache(no_cache), compute=compute,
-        together=encode_text.together_before_sampling(folder, compute), notify=console,
-    )  # fmt: skip
-    latents = cascade.sample(
-        texts, folder, choices, passes=passes, checkpoints=checkpoints, compute=compute,
-        notify=console,
-    )  # fmt: skip
-    latents = cascade.enlarge(latents, folder, scale, compute=compute, notify=console)
-    frames = decoding.decode(latents, folder, which=decoder, compute=compute, notify=console)
+
+    def sampled(notify: Notify) -> Iterator[Record]:
+        texts = encode_text.encode_text(
+            named, folder, cache=cache(no_cache), compute=compute,
+            together=encode_text.together_before_sampling(folder, compute), notify=notify,
+        )  # fmt: skip
+        latents = cascade.sample(
+            texts, folder, choices, passes=passes, checkpoints=checkpoints, compute=compute,
+            notify=notify,
+        )  # fmt: skip
+        return cascade.enlarge(latents, folder, scale, compute=compute, notify=notify)
+
+    aside: Notify = console
+    if ahead.pays(folder, choices, count, compute, passes=passes, scale=scale, which=decoder):
+        console.note("the next clips are sampled while the last ones are decoded")
+        latents = ahead.ahead(sampled, compute.torch_device(), console, most=compute.batch_size)
+        aside = ahead.Aside(console)
+    else:
+        latents = sampled(console)
+    frames = decoding.decode(latents, folder, which=decoder, compute=compute, notify=aside)
     if video:
         video_output.write_videos(frames, out, console, fps=fps, crf=crf)
     else:

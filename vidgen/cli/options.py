@@ -253,6 +253,12 @@ Compile = Annotated[
            help="torch.compile: a slow start, then faster steps; later starts find the code in"
                 " the cache, vidgen/compiled"),
 ]  # fmt: skip
+CudaGraphs = Annotated[
+    bool,
+    option("--cuda-graphs", group=RUNNING,
+           help="on CUDA, record the kernels of each network once and launch them together: for"
+                " small networks and single samples"),
+]  # fmt: skip
 Offload = Annotated[
     Literal["none", "model", "layer"],
     option("--offload", metavar="WHAT", group=RUNNING,
@@ -378,6 +384,7 @@ class Running(Place):
 
     batch_size: BatchSize = 4
     compile: Compile = False
+    cuda_graphs: CudaGraphs = False
     attention: Attention = "auto"
 
     def compute(self, *, preload: bool = False) -> Compute:
@@ -386,6 +393,7 @@ class Running(Place):
             attention=self.attention,
             batch_size=self.batch_size,
             compile=self.compile,
+            cuda_graphs=self.cuda_graphs,
         )
 
 

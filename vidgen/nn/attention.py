@@ -7,7 +7,7 @@ instead of patching modules.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 
@@ -92,6 +92,25 @@ def kernel(name: str) -> Iterator[set[str]]:
         if current_flash_attention_impl() == "FA3":
             restore_flash_attention_impl()
         _USED.reset(token)
+
+
+@contextmanager
+def noted() -> Iterator[set[str]]:
+    """A set that fills with the kernels that are used within; who asked before is told as well."""
+    used, outer = set[str](), _USED.get()
+    token = _USED.set(used)
+    try:
+        yield used
+    finally:
+        _USED.reset(token)
+        if outer is not None:
+            outer |= used
+
+
+def note(kernels: Iterable[str]) -> None:
+    """Count these as used: by work that was recorded and is done again."""
+    if (used := _USED.get()) is not None:
+        used.update(kernels)
 
 
 def _chosen(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> str:

@@ -35,6 +35,7 @@ class Compute:
     attention: str = "auto"  # a key of vidgen.nn.attention.KERNELS
     batch_size: int = 4
     compile: bool = False
+    cuda_graphs: bool = False  # record networks' kernels once (vidgen.nn.graphs)
     preload: bool = False  # read weights before the first record is here: for a stage in a pipe
     offload: str = "none"  # of released models: model or layer (vidgen.stages.placing)
     weight_dtype: str = "auto"  # how their blocks' matrices are kept: as they are, or fp8
@@ -102,6 +103,17 @@ class Compute:
                 why="its Python module is flash_attn_interface, for Hopper GPUs",
                 next="--attention auto takes what torch has",
             )
+        if self.cuda_graphs and device != "cuda":
+            raise UsageError(
+                f"--cuda-graphs: on {device} there are none",
+                next="leave --cuda-graphs out; --compile is for all devices",
+            )
+        if self.cuda_graphs and (self.offload, self.weight_dtype) != ("none", "auto"):
+            raise UsageError(
+                "--cuda-graphs: a graph reads weights at fixed places, and with --offload and"
+                " --weight-dtype they come and go",
+                next="choose one of the two",
+            )
         if device == "mps" and (self.offload, self.weight_dtype) != ("none", "auto"):
             raise UsageError(
                 "--offload and --weight-dtype are for CUDA and the CPU, not for mps",
@@ -113,6 +125,11 @@ class Compute:
                 why="there blocks are read from their files by turn, and not kept at all",
                 next="choose one of the two",
             )
+
+    def hastening(self) -> dict[str, Any]:
+        """The log's words for what is done to networks to be quicker (`hastened`)."""
+        asked = {"compiled": self.compile, "cuda_graphs": self.cuda_graphs}
+        return {name: True for name, wanted in asked.items() if wanted}
 
     def described(self) -> dict[str, Any]:
         """The log's words for it."""
@@ -211,12 +228,16 @@ def require_whole(record: Record, name: str) -> int:
 FLOATS = ("F32", "F16", "BF16")
 
 
-def compiled(network: Any, compute: Compute) -> Any:
-    """The network; compiled block by block if that is asked for. Once, when it is loaded: each time
-    is a compilation of its own."""
+def hastened(network: Any, compute: Compute) -> Any:
+    """The network; compiled block by block, and its kernels recorded, if that is asked for. Once,
+    when it is loaded: each time is a compilation, and a recording, of its own."""
     if compute.compile:
         for block in network.blocks:
             block.compile()
+    if compute.cuda_graphs:
+        from vidgen.nn.graphs import record
+
+        record(network)
     return network
 
 

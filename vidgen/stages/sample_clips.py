@@ -93,9 +93,7 @@ def sample_clips(
         notify.warn(f"an approximation, as --weight-dtype {compute.weight_dtype} says: {what}")
     if checkpoints is not None and checkpoints.preview_every is not None:
         previews.require_autoencoder(folder)
-    require_weights(run, compute, compute.batch_size)
-    if not compute.preload:  # in a pipe, who makes the text still has its memory
-        require_work(run, compute, 1)
+    require_room(run, compute)
     space = _space(folder, notify)
     picture = _picture(run, choices, folder, compute, notify)
     loading = Loading(lambda: networks(folder, run, choices, compute), now=compute.preload)
@@ -114,6 +112,13 @@ def sample_clips(
             if not is_out_of_memory(error):
                 raise
             raise out_of_memory(run, compute, len(batch), free) from None
+
+
+def require_room(run: Run, compute: Compute) -> None:
+    """OutOfMemory, before anything is computed, where not even one sample fits."""
+    require_weights(run, compute, compute.batch_size)
+    if not compute.preload:  # in a pipe, who makes the text still has its memory
+        require_work(run, compute, 1)
 
 
 def check_loras(folder: ModelFolder, run: Run, choices: Choices) -> None:
@@ -202,7 +207,7 @@ def _shaping(
         [[job.seed, job.record.id, job.record.digest] for job in jobs],
         [folder.identity(component) for component in run.components],
         [list(run.shape), run.sampler, [lora.identity for lora in choices.loras]],
-        [_digest(choices.image), compute.described(), compute.attention, compute.compile],
+        [_digest(choices.image), compute.described(), compute.attention, compute.hastening()],
         approximations(compute),
     ]
 
@@ -287,7 +292,7 @@ def _sample(
                 seed=job.seed,
                 attention="+".join(sorted(used)) or compute.attention,
                 approximations=approximations(compute),
-                compiled=True if compute.compile else None,
+                **compute.hastening(),
                 inputs=[job.record.digest, *_digest(choices.image)],
                 **compute.described(),
             ),

@@ -24,7 +24,7 @@ from vidgen.stages.base import (
     Notify,
     Silent,
     batched,
-    compiled,
+    hastened,
     require_kind,
     require_tensor,
 )
@@ -98,7 +98,7 @@ def sample_keyframes(
     """
     method = _method(folder, choices)
     network = Loading(
-        lambda: compiled(system_of(folder).load_transformer(folder), compute), now=compute.preload
+        lambda: hastened(system_of(folder).load_transformer(folder), compute), now=compute.preload
     )
     jobs = _jobs(records, folder, choices)
     for batch in batched(jobs, compute.batch_size):
@@ -212,7 +212,7 @@ def _sample(
                 model=folder.identity("transformer"),
                 seed=job.seed,
                 attention="+".join(sorted(used)) or compute.attention,
-                compiled=True if compute.compile else None,
+                **compute.hastening(),
                 padding=network.padding(*shape[2:]) if isinstance(network, FIT) else None,
                 inputs=[job.record.digest],
                 **compute.described(),
