@@ -15,9 +15,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from vidgen.errors import Exit, UsageError
+from vidgen.errors import Exit
 from vidgen.io.stream import read_stream, write_stream
-from vidgen.stages.base import Compute
 
 VIDGEN = [sys.executable, "-m", "vidgen"]
 HOSTILE = Path(__file__).parents[1] / "hostile"
@@ -287,13 +286,6 @@ def test_a_kernel_that_is_not_for_this_device(run):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_graphs_where_there_are_none(run):
     refused(run("generate", "ball", "--cuda-graphs", "-o", "x.mp4"), Exit.USAGE, "--cuda-graphs")
-
-
-def test_graphs_and_weights_that_come_and_go(monkeypatch):
-    monkeypatch.setattr(Compute, "torch_device", lambda self: torch.device("cuda"))
-    with pytest.raises(UsageError, match="weights at fixed places"):
-        Compute(cuda_graphs=True, offload="layer").check()
-    Compute(cuda_graphs=True, compile=True).check()
 
 
 def test_outputs_are_checked_before_the_work(run, latents, tmp_path, monkeypatch):

@@ -305,3 +305,8 @@ def test_what_costs_least_is_named(wan, monkeypatch, free, batch_size, advice):
     run = sample_clips.run_of(ModelFolder(wan), Choices(num_frames=9, size=(48, 32)))
     compute = Compute("cpu", "bf16", batch_size=batch_size)
     assert fitting.fitting(run, compute, batch_size, free << 30) == advice
+
+
+def test_graphs_are_for_networks_of_ours(sample, wan):
+    ran = sample(wan, "--cuda-graphs")
+    assert ran.code == Exit.USAGE and "--cuda-graphs has no effect here" in ran.err

@@ -1,112 +1,109 @@
-"""Recorded calls: what they must not mix up, on a CPU with a stand-in for a graph; that networks
-can be recorded at all; and on CUDA that what is replayed is what is computed."""
+"""Calls that are captured: what they must not mix up, on a CPU with a stand-in for a graph; that
+networks can be captured at all; and on CUDA that what is replayed is what is computed."""
 
 import pytest
 import torch
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from vidgen.nn import attention, graphs
-from vidgen.nn.cogvideox_dit import CogVideoXConfig, CogVideoXDiT
 from vidgen.nn.dit import DiTConfig, VideoDiT
 from vidgen.nn.fit import FIT, FITConfig
 from vidgen.nn.unet import UNet, UNetConfig
-from vidgen.nn.wan_dit import Told, WanConfig, WanDiT
 
 
-class Again:
-    """Stands in for a graph: reads and writes the places that the real one would."""
+class Traced:
+    """Stands in for a graph: the operations that were seen, on the very tensors that they were seen
+    on. What Python does beside them is not done again."""
 
-    recorded = 0
+    count = 0
 
     def __init__(self, compute):
-        Again.recorded += 1
-        self.compute, self.made = compute, compute()
+        Traced.count += 1
+        self.again = make_fx(compute)()
+        self.made = self.again()
         for x in tree_iter(self.made):
-            x.fill_(torch.nan)  # recording computes nothing
+            x.fill_(torch.nan)  # capturing computes nothing
 
     def replay(self):
-        for place, x in zip(tree_iter(self.made), tree_iter(self.compute()), strict=True):
+        for place, x in zip(tree_iter(self.made), tree_iter(self.again()), strict=True):
             place.copy_(x)
 
 
-def again(compute):
-    graph = Again(compute)
+def traced(compute, device):
+    graph = Traced(compute)
     return graph, graph.made
 
 
 @pytest.fixture(autouse=True)
-def none_recorded():
-    Again.recorded = 0
+def none_captured():
+    Traced.count = 0
 
 
 @torch.no_grad()
 def test_replayed_calls_compute_what_calls_compute():
-    calls = []
+    called = []
 
     def call(z, *, text=None, scale=1.0):
-        calls.append(scale)
+        called.append(scale)
         return z * scale + (0 if text is None else text), z - 1
 
-    recorded = graphs.Recorded(call, again)
+    captured = graphs.Graphed(call, traced)
     draw = torch.Generator().manual_seed(0)
     kept = []
     for i in range(24):
-        z, text = (torch.randn(2 + i // 12, 3, generator=draw) for _ in range(2))
+        z, text = (torch.randn(2 + i % 2, 3, generator=draw) for _ in range(2))
         given = [{}, {"text": text}, {"text": text, "scale": 2.0}][i % 3]
-        kept.append((recorded(z, **given), call(z, **given)))
+        kept.append((captured(z, **given), call(z, **given)))
     for found, expected in kept:  # at the end: nothing that was returned has changed since
         assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
-    assert Again.recorded == 6  # three ways to call it, at two sizes
+    assert Traced.count == 6  # three ways to call it, at two sizes
+    assert len(called) == 24 + 2 * 6  # and only the first call and the capture run it
 
 
 @torch.no_grad()
-def test_things_among_the_arguments_are_told_apart():
-    class Kept:
-        value = None
-
-    def call(z, kept):
-        if kept.value is None:
-            kept.value = z.mean()
-        return z + kept.value
-
-    recorded, things = graphs.Recorded(call, again), [Kept(), Kept()]
-    for z in torch.arange(12.0).reshape(6, 2):
-        for i, kept in enumerate(things):
-            out = recorded(z * (i + 1), kept)
-            assert torch.equal(out, z * (i + 1) + 0.5 * (i + 1))
-    assert Again.recorded == 2
+def test_what_is_expanded_and_what_is_turned():
+    captured = graphs.Graphed(lambda z, t: z * t[:, None], traced)
+    for i in range(4):
+        z, t = torch.randn(3, 2).T, torch.tensor(float(i)).expand(2)
+        assert torch.equal(captured(z, t), z * i)
+    assert Traced.count == 1
 
 
 @torch.no_grad()
-def test_old_graphs_go_and_so_do_those_of_another_size():
-    recorded = graphs.Recorded(lambda z, kind: z + kind, again)
-    for kind in range(2 * graphs.KEPT):
-        for _ in range(3):
-            recorded(torch.ones(2), kind)
-    assert len(recorded._calls) == graphs.KEPT
-    assert Again.recorded == 2 * graphs.KEPT
-    recorded(torch.ones(3), 0)
-    assert len(recorded._calls) == 1
+def test_calls_of_further_shapes_are_made_as_ever():
+    captured = graphs.Graphed(lambda z: z + 1, traced)
+    for size in [*range(1, 2 * graphs.MOST)] * 3:
+        assert torch.equal(captured(torch.ones(size)), torch.full((size,), 2.0))
+    assert Traced.count == graphs.MOST
 
 
-def test_nothing_is_recorded_with_gradients():
-    recorded = graphs.Recorded(lambda z: z.square(), again)
+def test_nothing_is_captured_with_gradients():
+    captured = graphs.Graphed(lambda z: z.square(), traced)
     z = torch.ones(2, requires_grad=True)
     for _ in range(3):
-        recorded(z).sum().backward()
-    assert Again.recorded == 0
+        captured(z).sum().backward()
+    assert Traced.count == 0
     assert torch.equal(z.grad, 6 * torch.ones(2))
 
 
 @torch.no_grad()
+def test_what_is_called_back_is_called_each_time():
+    seen = []
+    captured = graphs.Graphed(lambda z, probe: probe(z) or z, traced)
+    for _ in range(4):
+        captured(torch.ones(1), seen.append)
+    assert len(seen) == 4 and Traced.count == 0
+
+
+@torch.no_grad()
 def test_the_kernels_of_what_is_replayed_are_told():
-    q = torch.randn(1, 2, 4, 8)
-    recorded = graphs.Recorded(lambda q: attention.attend(q, q, q), again)
+    captured = graphs.Graphed(lambda q: attention.attend(q, q, q), traced)
     used = []
     for _ in range(4):
         with attention.kernel("auto") as kernels:
-            recorded(q)
+            captured(torch.randn(1, 2, 4, 8))
         used.append(kernels)
     assert used[0] and all(kernels == used[0] for kernels in used)
 
@@ -161,27 +158,11 @@ def unet():
     return UNet(config), (2, 20, 1, 4, 6), told
 
 
-def wan():
-    config = WanConfig(heads=4, head_dim=12, depth=2, mlp_dim=96, text_dim=24, level_dim=32)
-    draw = torch.Generator().manual_seed(0)
-    told = {"text": torch.randn(2, 512, 24, generator=draw), "told": Told()}
-    return WanDiT(config), (2, 16, 3, 6, 8), told
-
-
-def cogvideox():
-    config = CogVideoXConfig(
-        in_channels=4, out_channels=4, heads=2, head_dim=16, depth=2, text_dim=24, time_dim=32,
-        text_tokens=6, sample=(3, 8, 12),
-    )  # fmt: skip
-    draw = torch.Generator().manual_seed(0)
-    return CogVideoXDiT(config), (2, 4, 3, 8, 12), {"text": torch.randn(2, 6, 24, generator=draw)}
-
-
-NETWORKS = [dit, fit, unet, wan, cogvideox]
+NETWORKS = [dit, fit, unet]
 
 
 class _OnDevice(TorchDispatchMode):
-    """Refuses what can't be recorded: numbers that come from the CPU, or go to it. (On the meta
+    """Refuses what can't be captured: numbers that come from the CPU, or go to it. (On the meta
     device, which has no numbers, torch itself refuses to give any.)"""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -193,7 +174,7 @@ class _OnDevice(TorchDispatchMode):
 
 @pytest.mark.parametrize("made", NETWORKS)
 @torch.no_grad()
-def test_networks_can_be_recorded(made):
+def test_networks_can_be_captured(made):
     """A call after the first one asks for nothing that isn't on the device."""
     network, shape, told = made()
     network = network.eval().to("meta")
@@ -206,7 +187,7 @@ def test_networks_can_be_recorded(made):
 
 @pytest.mark.parametrize("made", NETWORKS)
 @torch.no_grad()
-def test_a_recorded_network_computes_what_it_computed(made, monkeypatch):
+def test_a_captured_network_computes_what_it_computed(made, monkeypatch):
     torch.manual_seed(0)
     network, shape, told = made()
     network = network.eval()
@@ -214,27 +195,37 @@ def test_a_recorded_network_computes_what_it_computed(made, monkeypatch):
         p.add_(0.1 * torch.randn_like(p))
     calls = [(torch.randn(shape), torch.rand(shape[0])) for _ in range(4)]
     plain = [network(*call, **told) for call in calls]
-    monkeypatch.setattr(graphs, "OnCuda", lambda: again)
-    assert graphs.record(graphs.record(network)) is network
+    monkeypatch.setattr(graphs, "OnCuda", lambda: traced)
+    assert graphs.graphed(graphs.graphed(network)) is network
     assert_same([network(*call, **told) for call in calls], plain)
-    assert Again.recorded == 1
+    assert Traced.count == 1
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("made", NETWORKS)
 @torch.no_grad()
-def test_graphs_on_cuda(made):
+def test_graphs_on_cuda():
+    """Three networks by turn, each of two sizes of batches, many times."""
     torch.manual_seed(0)
-    network, shape, told = made()
-    network = network.eval().cuda()
-    for p in network.parameters():
-        p.add_(0.1 * torch.randn_like(p))
-    told = {k: x.cuda() if isinstance(x, torch.Tensor) else x for k, x in told.items()}
-    calls = [(torch.randn(shape).cuda(), torch.rand(shape[0]).cuda()) for _ in range(6)]
-    plain = [network(*call, **told) for call in calls]
-    graphs.record(network)
-    assert_same([network(*call, **told) for call in calls], plain)
+    plain, captured, cases = [], [], []
+    for made in NETWORKS:
+        network, shape, told = made()
+        network = network.eval().cuda()
+        for p in network.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+        told = {k: x.cuda() for k, x in told.items()}
+        for size in (2, 1):
+            cases.append((network, shape, {k: x[:size] for k, x in told.items()}, size))
+    calls = [
+        (network, torch.randn(size, *shape[1:]).cuda(), torch.rand(size).cuda(), told)
+        for _ in range(6)
+        for network, shape, told, size in cases
+    ]
+    for found in (plain, captured):
+        found += [network(z, t, **told) for network, z, t, told in calls]
+        for network, *_ in cases:
+            graphs.graphed(network)
+    assert_same(captured, plain)
 
 
 def assert_same(found, expected):

@@ -1,5 +1,6 @@
 """Sampling ahead of decoding: order, errors, who waits for whom, and when it is done at all."""
 
+import signal
 import threading
 import time
 from dataclasses import replace
@@ -10,8 +11,10 @@ from released_folders import folders
 
 from vidgen.errors import InputError
 from vidgen.stages import ahead as module
-from vidgen.stages.ahead import Aside, ahead, pays
+from vidgen.stages import needs
+from vidgen.stages.ahead import SPARE, Aside, ahead, pays
 from vidgen.stages.base import Compute, Silent
+from vidgen.stages.needs import Needs
 from vidgen.stages.sample_keyframes import Choices
 from vidgen.systems.base import ModelFolder
 
@@ -84,7 +87,30 @@ def test_who_stops_asking_waits_for_one_step():
     wait_for(lambda: heard.steps)
     taking.close()
     assert threading.active_count() == threads
-    assert len(heard.steps) < 5_000
+    told = len(heard.steps)
+    assert told < 5_000
+    time.sleep(0.05)
+    assert len(heard.steps) == told
+
+
+def test_an_interrupt_waits_for_nothing():
+    """Of work that has no steps, such as reading weights."""
+    done = threading.Event()
+
+    def make(notify):
+        done.wait(20)
+        yield 0
+
+    def interrupt():
+        time.sleep(0.2)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    began = time.monotonic()
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        next(ahead(make, CPU, Silent(), most=1))
+    assert time.monotonic() - began < 10
+    done.set()
 
 
 def test_of_work_beside_other_work_only_warnings_are_told():
@@ -108,21 +134,39 @@ def on_cuda(monkeypatch):
     return free
 
 
-def test_it_pays_where_there_is_memory_for_both(tiny_model, wan, on_cuda):
+def test_it_pays_for_several_batches_of_a_released_model(tiny_model, wan, on_cuda):
+    compute, folder = Compute(dtype="fp32", batch_size=2), ModelFolder(wan)
+    assert pays(folder, Choices(), 3, compute)
+    assert not pays(folder, Choices(), 2, compute)  # one batch: nothing comes after it
+    assert not pays(folder, Choices(), 65, compute)  # the text encoder comes back
+    for settings in ({"offload": "model"}, {"attention": "math"}, {"compile": True}):
+        assert not pays(folder, Choices(), 3, replace(compute, **settings))
+    assert not pays(ModelFolder(tiny_model), Choices(), 3, compute)
+
+
+@pytest.mark.parametrize("part", ["weights", "sampling", "decoder", "decoding"])
+def test_it_pays_where_there_is_memory_for_both(wan, on_cuda, monkeypatch, part):
+    """Every part counts: one byte too much of any is too much."""
+    parts = dict.fromkeys(("weights", "sampling", "decoder", "decoding"), 10**6)
+
+    class Vae:
+        def parameters(self):
+            yield torch.empty(parts["decoder"] // 4, device="meta")
+
+    system = ModelFolder(wan).released
+    monkeypatch.setattr(system, "build_autoencoder", lambda folder: Vae())
+    monkeypatch.setattr(module, "weight_bytes", lambda *_: parts["weights"])
+    monkeypatch.setattr(needs, "sampling_peak", lambda *_: parts["sampling"])
+    monkeypatch.setattr(needs, "decoding", lambda *_: Needs(peak=parts["decoding"]))
     compute = Compute(dtype="fp32", batch_size=2)
-    for path in (tiny_model, wan):
-        folder = ModelFolder(path)
-        on_cuda[0] = 2**40
-        assert pays(folder, Choices(), 3, compute)
-        assert not pays(folder, Choices(), 2, compute)  # one batch: nothing comes after it
-        assert not pays(folder, Choices(), 3, replace(compute, offload="model"))
-        assert not pays(folder, Choices(), 3, replace(compute, attention="math"))
-        on_cuda[0] = 2**10
-        assert not pays(folder, Choices(), 3, compute)
+    on_cuda[0] = int(sum(parts.values()) / SPARE) + 2
+    assert pays(ModelFolder(wan), Choices(), 3, compute)
+    parts[part] += 8
+    assert not pays(ModelFolder(wan), Choices(), 3, compute)
 
 
-def test_not_on_a_cpu(tiny_model):
-    assert not pays(ModelFolder(tiny_model), Choices(), 100, Compute(device="cpu"))
+def test_not_on_a_cpu(wan):
+    assert not pays(ModelFolder(wan), Choices(), 10, Compute(device="cpu"))
 
 
 @pytest.mark.gpu

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 from vidgen.cli import prompts as rows
@@ -51,9 +52,9 @@ With a folder of Wan or CogVideoX weights for --model it runs encode-text, sampl
 --num-frames and --size may be given. With --offload, of which sample's page tells, the networks of
 the three are in memory by turn.
 
-On a GPU, prompts that are more than one batch are sampled on while clips that are sampled are
-decoded, if its memory holds both; with --offload, or an --attention of your choice, one waits for
-the other. The videos are the same.
+On a GPU, where its memory holds both, the next clips of such a folder are sampled while the last
+ones are decoded: of more samples than --batch-size and up to 64, without --offload, --compile and
+an --attention of your choice.
 
 The names of all videos are checked before anything is computed. A video is written when it is
 decoded: what is finished stays when a later one fails.""",
@@ -171,15 +172,19 @@ def generate(
         )  # fmt: skip
         return cascade.enlarge(latents, folder, scale, compute=compute, notify=notify)
 
-    aside: Notify = console
-    if ahead.pays(folder, choices, count, compute, passes=passes, scale=scale, which=decoder):
-        console.note("the next clips are sampled while the last ones are decoded")
-        latents = ahead.ahead(sampled, compute.torch_device(), console, most=compute.batch_size)
-        aside = ahead.Aside(console)
-    else:
-        latents = sampled(console)
-    frames = decoding.decode(latents, folder, which=decoder, compute=compute, notify=aside)
-    if video:
-        video_output.write_videos(frames, out, console, fps=fps, crf=crf)
-    else:
-        write_records(frames, out, console)
+    with ExitStack() as closed:
+        latents, aside = sampled(console), None
+        if ahead.pays(folder, choices, count, compute):
+            console.note("the next clips are sampled while the last ones are decoded")
+            device, most = compute.torch_device(), compute.batch_size
+            latents = closed.enter_context(
+                closing(ahead.ahead(sampled, device, console, most=most))
+            )
+            aside = ahead.Aside(console)
+        frames = decoding.decode(
+            latents, folder, which=decoder, compute=compute, notify=aside or console
+        )
+        if video:
+            video_output.write_videos(frames, out, console, fps=fps, crf=crf)
+        else:
+            write_records(frames, out, console)

@@ -256,8 +256,8 @@ Compile = Annotated[
 CudaGraphs = Annotated[
     bool,
     option("--cuda-graphs", group=RUNNING,
-           help="on CUDA, record the kernels of each network once and launch them together: for"
-                " small networks and single samples"),
+           help="on CUDA, capture the kernels of each network once and launch them together:"
+                " for our small networks"),
 ]  # fmt: skip
 Offload = Annotated[
     Literal["none", "model", "layer"],
@@ -410,8 +410,11 @@ class RunningClips(Running):
         )
 
     def refuse_unused(self, folder: ModelFolder, given: Given) -> None:
-        """UsageError for what has no effect on a model of ours."""
-        if not folder.released:
+        """UsageError for what has no effect on the model."""
+        if folder.released:
+            why = f"the kernels of `{folder.name}` take longer than to launch them"
+            given.refuse("cuda_graphs", why=why)
+        else:
             why = f"`{folder.name}` is small, it is for released models"
             given.refuse("offload", "weight_dtype", why=why)
 

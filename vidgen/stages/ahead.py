@@ -1,14 +1,15 @@
-"""The next clips are sampled while the last ones are decoded: on a GPU, in one process.
+"""The next clips of a released model are sampled while the last ones are decoded: on a GPU, in one
+process.
 
 Each of the two leaves a GPU idle for a part of its time, decoding for as long as frames are on
 their way to the CPU, sampling between its kernels. So sampling goes on a thread and a stream of its
-own, as many clips ahead as one batch has, where the memory holds both. What is made is the same to
-the bit. On a CPU both would want all cores, and there is nothing to be had.
+own, as many clips ahead as one batch has, where the memory holds both. On a CPU both would want all
+cores, and there is nothing to be had; models of ours are decoded in no time beside their sampling.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -17,67 +18,45 @@ from threading import Event, Semaphore, Thread
 import torch
 
 from vidgen.io.record import Record
-from vidgen.stages import decode, decode_clips, upsample
+from vidgen.stages import decode_clips
 from vidgen.stages.base import Compute, Notify
-from vidgen.stages.cascade import yet_to_come
-from vidgen.stages.costs import on_meta
+from vidgen.stages.encode_text import TOGETHER
 from vidgen.stages.fitting import SPARE, weight_bytes
 from vidgen.stages.memory import free_bytes
 from vidgen.stages.sample_clips import run_of
 from vidgen.stages.sample_keyframes import Choices
 from vidgen.systems.base import ModelFolder
 
-ROUGH = 2  # times what a few layers of our own small networks hold is more than all of it
+GRACE_S = 10.0  # for work that isn't wanted any more to come to its next step
 
 
-def pays(
-    folder: ModelFolder,
-    choices: Choices,
-    count: int,
-    compute: Compute,
-    *,
-    passes: int = 0,
-    scale: int = 1,
-    which: decode.Which | None = None,
-) -> bool:
-    """Whether sampling goes ahead of decoding: on CUDA, for more samples than one batch has, where
-    memory isn't spared (--offload) and holds both, and with torch's own choice of attention
-    kernels, since any other is one for the whole process."""
+def pays(folder: ModelFolder, choices: Choices, count: int, compute: Compute) -> bool:
+    """Whether sampling goes ahead of decoding: of a released model on CUDA, for more samples than
+    one batch has, where the memory holds both.
+
+    Not where memory is spared (--offload), or the text encoder comes back between batches; nor with
+    an attention kernel of one's choice or --compile, which are settings of the whole process.
+    """
     device = compute.torch_device()
-    wanted = (compute.offload, compute.attention) == ("none", "auto") and not folder.in_pixels
-    if device.type != "cuda" or not wanted or count <= compute.batch_size:
+    usual = (compute.offload, compute.attention, compute.compile) == ("none", "auto", False)
+    if not folder.released or device.type != "cuda" or not usual:
+        return False
+    if not compute.batch_size < count <= TOGETHER:
         return False
     free = free_bytes(device)
-    if folder.released:
-        needed = _released(folder, choices, compute)
-    else:
-        needed = ROUGH * _ours(folder, compute, passes, scale, which)
-    return free is None or needed < SPARE * free
+    return free is None or _needed(folder, choices, compute) < SPARE * free
 
 
-def _released(folder: ModelFolder, choices: Choices, compute: Compute) -> float:
+def _needed(folder: ModelFolder, choices: Choices, compute: Compute) -> int:
     """Bytes that sampling and decoding take together."""
     from vidgen.stages import needs, plan_clips  # not for those who don't ask
 
     run, precise = run_of(folder, choices), decode_clips.precise(folder, compute)
     vae = folder.released.build_autoencoder(folder)
-    weights = sum(p.numel() for p in vae.parameters()) * precise.torch_dtype().itemsize
+    decoder = sum(p.numel() for p in vae.parameters()) * precise.torch_dtype().itemsize
     decoding = needs.decoding(folder, precise, plan_clips.to_come(folder, 1, choices), None).peak
     sampling = needs.sampling_peak(run, compute, compute.batch_size)
-    return weight_bytes(run, compute) + sampling + weights + decoding
-
-
-def _ours(
-    folder: ModelFolder, compute: Compute, passes: int, scale: int, which: decode.Which | None
-) -> float:
-    (clip,), (large,) = (yet_to_come(folder, 1, passes, sides) for sides in (1, scale))
-    component = decode.component_of(folder, which)
-    network = on_meta(lambda: decode.load(folder, component))
-    decoding = decode.live(network, large["latents"].shape, compute)
-    if scale == 1:
-        return decoding
-    method, shape = upsample.method_of(folder, upsample.Choices(scale)), clip["latents"].shape
-    return decoding + upsample.memory_bytes(shape, method, compute, compute.batch_size)
+    return weight_bytes(run, compute) + sampling + decoder + decoding
 
 
 class _Stopped(Exception):
@@ -86,13 +65,14 @@ class _Stopped(Exception):
 
 @dataclass(frozen=True)
 class _Stoppable:
-    """Tells what it is told, until work is to stop: then it stops at its next step."""
+    """Tells what it is told, until work is to stop: then it stops at its next step, in silence."""
 
     notify: Notify
     stop: Event
 
     def warn(self, text: str) -> None:
-        self.notify.warn(text)
+        if not self.stop.is_set():
+            self.notify.warn(text)
 
     def step(self, done: int, total: int, unit: str) -> None:
         if self.stop.is_set():
@@ -120,11 +100,11 @@ class _End:
 
 def ahead(
     make: Callable[[Notify], Iterable[Record]], device: torch.device, notify: Notify, *, most: int
-) -> Iterator[Record]:
+) -> Generator[Record, None, None]:
     """The records that `make` makes, up to `most` of them before they are asked for.
 
-    An error comes out after all that was made before it. Who stops asking waits for the step that
-    is under way, and no longer.
+    An error comes out after all that was made before it. Whoever stops asking closes this, which
+    waits for the work to come to its next step, but not for long; an interrupt waits for nothing.
     """
     made, room, stop = SimpleQueue[Record | _End](), Semaphore(most), Event()
 
@@ -141,7 +121,8 @@ def ahead(
             end = _End(error)
         made.put(end)
 
-    thread = Thread(target=work, name="vidgen-ahead")
+    # A daemon: no program waits for it at its end.
+    thread = Thread(target=work, name="vidgen-ahead", daemon=True)
     thread.start()
     try:
         while not isinstance(record := made.get(), _End):
@@ -149,10 +130,14 @@ def ahead(
             room.release()
         if record.error is not None:
             raise record.error
+    except GeneratorExit:
+        stop.set()
+        room.release()
+        thread.join(GRACE_S)
+        raise
     finally:
         stop.set()
         room.release()
-        thread.join()
 
 
 def _stream(device: torch.device) -> AbstractContextManager:

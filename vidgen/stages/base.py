@@ -35,7 +35,7 @@ class Compute:
     attention: str = "auto"  # a key of vidgen.nn.attention.KERNELS
     batch_size: int = 4
     compile: bool = False
-    cuda_graphs: bool = False  # record networks' kernels once (vidgen.nn.graphs)
+    cuda_graphs: bool = False  # of networks of ours (vidgen.nn.graphs)
     preload: bool = False  # read weights before the first record is here: for a stage in a pipe
     offload: str = "none"  # of released models: model or layer (vidgen.stages.placing)
     weight_dtype: str = "auto"  # how their blocks' matrices are kept: as they are, or fp8
@@ -107,12 +107,6 @@ class Compute:
             raise UsageError(
                 f"--cuda-graphs: on {device} there are none",
                 next="leave --cuda-graphs out; --compile is for all devices",
-            )
-        if self.cuda_graphs and (self.offload, self.weight_dtype) != ("none", "auto"):
-            raise UsageError(
-                "--cuda-graphs: a graph reads weights at fixed places, and with --offload and"
-                " --weight-dtype they come and go",
-                next="choose one of the two",
             )
         if device == "mps" and (self.offload, self.weight_dtype) != ("none", "auto"):
             raise UsageError(
@@ -228,16 +222,23 @@ def require_whole(record: Record, name: str) -> int:
 FLOATS = ("F32", "F16", "BF16")
 
 
-def hastened(network: Any, compute: Compute) -> Any:
-    """The network; compiled block by block, and its kernels recorded, if that is asked for. Once,
-    when it is loaded: each time is a compilation, and a recording, of its own."""
+def compiled(network: Any, compute: Compute) -> Any:
+    """The network; compiled block by block if that is asked for. Once, when it is loaded: each time
+    is a compilation of its own."""
     if compute.compile:
         for block in network.blocks:
             block.compile()
-    if compute.cuda_graphs:
-        from vidgen.nn.graphs import record
+    return network
 
-        record(network)
+
+def hastened(network: Any, compute: Compute) -> Any:
+    """A network of ours, which stays where it will be: compiled, and its kernels captured, if that
+    is asked for."""
+    compiled(network, compute)
+    if compute.cuda_graphs:
+        from vidgen.nn.graphs import graphed
+
+        graphed(network)
     return network
 
 

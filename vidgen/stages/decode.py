@@ -34,7 +34,6 @@ from vidgen.stages.base import (
     require_whole,
 )
 from vidgen.stages.chunks import Chunks, in_chunks
-from vidgen.stages.costs import live_bytes
 from vidgen.stages.decode_clips import (
     clip_frames,
     is_unnamed,
@@ -92,21 +91,6 @@ def load(folder: ModelFolder, component: str) -> VideoAutoencoder | MoVQDecoder:
     if component == COMPONENT:
         return load_video_decoder(folder)
     return world.load_autoencoder(folder)
-
-
-def live(
-    network: VideoAutoencoder | MoVQDecoder, shape: tuple[int, ...], compute: Compute
-) -> float:
-    """About how many bytes decoding latents of this shape, `c t h w`, has at once beside the
-    weights, of a model of ours."""
-    if isinstance(network, MoVQDecoder):
-        config = network.config
-        reach, widest, shrink = config.reach, max(config.widths[:2]), config.patch
-    else:
-        reach, widest, shrink = 0, network.config.decoder_widths[0], 2
-    _, t, h, w = shape
-    pixels = min(first_chunks(reach).size, t) * h * w * network.config.stride**2
-    return live_bytes(pixels, widest, shrink, compute)
 
 
 def placed(network: VideoAutoencoder | MoVQDecoder, compute: Compute) -> Decoder:

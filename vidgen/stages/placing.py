@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from vidgen.nn.by_turn import ByTurn, Origin, put, tensors
 from vidgen.nn.fp8 import to_fp8
-from vidgen.stages.base import Compute, hastened
+from vidgen.stages.base import Compute, compiled
 from vidgen.stages.sample_keyframes import Choices
 from vidgen.systems.base import ModelFolder
 from vidgen.systems.lora import changes, fuse
@@ -76,7 +76,7 @@ class _Staying:
         for component in run.components:
             network = run.load(component, compute.torch_dtype())
             fuse(network, component, choices.loras, folder.released.layer_names(network))
-            self._networks.append(hastened(network, compute))
+            self._networks.append(compiled(network, compute))
 
     def here(self) -> list[nn.Module]:
         return [network.to(self._device) for network in self._networks]
@@ -126,7 +126,7 @@ class _Guest:
         self._kept: dict[str, Tensor] = {}  # of blocks, where they are neither here nor in files
         self._scales: dict[str, Tensor] = {}
         origins = self._origins(folder, run, component, choices)
-        hastened(self.network, compute)
+        compiled(self.network, compute)
         self._staying, self._stored = origins, dict[str, Origin]()
         if compute.offload == "layer" or compute.weight_dtype == "fp8":
             blocks = {name: o for name, o in origins.items() if name.startswith(BLOCKS)}

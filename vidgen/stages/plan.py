@@ -30,7 +30,7 @@ from vidgen.stages.costs import (
     on_meta,
     table,
 )
-from vidgen.stages.decode import CHUNK, Which, component_of, first_chunks, live
+from vidgen.stages.decode import CHUNK, Which, component_of, first_chunks
 from vidgen.stages.decode import load as load_decoder
 from vidgen.stages.decode_clips import tiles_of
 from vidgen.stages.interpolate import Choices, checked_record, method_of
@@ -272,16 +272,19 @@ def decoding(
         return plan_clips.decoding(folder, compute, shapes, tiles)
     network = on_meta(lambda: load_decoder(folder, component))
     if isinstance(network, MoVQDecoder):
-        decode, reach = network, network.config.reach
+        decode, reach, config = network, network.config.reach, network.config
+        widest, shrink = max(config.widths[:2]), config.patch
     else:
-        decode, reach = network.decode, 0
-    stride, chunks = network.config.stride, first_chunks(reach)
+        decode, reach, config = network.decode, 0, network.config
+        widest, shrink = config.decoder_widths[0], 2
+    stride, chunks = config.stride, first_chunks(reach)
     flops = peak = 0.0
     for (c, t, h, w), alike in shapes.items():
         one = flops_of(decode, torch.empty(1, c, 1, h, w, device="meta"))
         spans = chunks.spans(t)
         flops += alike * one * sum(end - first for first, end in spans)
-        peak = max(peak, live(network, (c, t, h, w), compute))
+        pixels = min(chunks.size, t) * h * stride * w * stride
+        peak = max(peak, live_bytes(pixels, widest, shrink, compute))
     frames = ", ".join(
         sorted({f"[{t}, {h * stride}, {w * stride}, 3] uint8" for _, t, h, w in shapes})
     )

@@ -207,7 +207,7 @@ def _shaping(
         [[job.seed, job.record.id, job.record.digest] for job in jobs],
         [folder.identity(component) for component in run.components],
         [list(run.shape), run.sampler, [lora.identity for lora in choices.loras]],
-        [_digest(choices.image), compute.described(), compute.attention, compute.hastening()],
+        [_digest(choices.image), compute.described(), compute.attention, compute.compile],
         approximations(compute),
     ]
 
@@ -292,7 +292,7 @@ def _sample(
                 seed=job.seed,
                 attention="+".join(sorted(used)) or compute.attention,
                 approximations=approximations(compute),
-                **compute.hastening(),
+                compiled=True if compute.compile else None,
                 inputs=[job.record.digest, *_digest(choices.image)],
                 **compute.described(),
             ),
