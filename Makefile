@@ -5,8 +5,13 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest -q
 
+# What the model card tells of beside the first report, and the runs that trained its parts.
+ALSO := full unseen unseen-rendered phrasings
+RUNS := autoencoder-1 autoencoder text text-2 keyframes-1 keyframes-2 keyframes-3 keyframes-4 \
+        keyframes-5 keyframes-6 keyframes-7 keyframes interpolation upsampler
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test check man golden bench claims evaluate samples clean
+.PHONY: help demo test check man golden bench claims evaluate card samples clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -45,6 +50,11 @@ claims: $(READY)  ## a paper's findings, looked at again: SYSTEM=fusion-frames, 
 evaluate: $(READY)  ## sample 1,344 clips to mp4, judge them, print the tables, write docs/evaluate-*.json
 	benchmarks/evaluate.sh runs/evaluate
 	cp runs/evaluate/evaluate-*.json runs/evaluate/failures*.png docs/
+
+card: $(READY)  ## the model card, from docs/evaluate-*.json and docs/runs
+	$(BIN)/vidgen models card world --report docs/evaluate-world.json \
+	    $(ALSO:%=--also docs/evaluate-%.json) $(RUNS:%=--run docs/runs/world-%) \
+	    --failures docs/failures.png --force -o vidgen/models/world/README.md
 
 samples: $(READY)  ## docs/samples.png: sixteen prompts, phrased in sixteen ways, seed 1, none left out; docs/gallery.png: more frames of eight
 	rm -rf runs/samples && mkdir -p runs/samples
