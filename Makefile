@@ -8,7 +8,8 @@ PYTEST := $(BIN)/python -m pytest -q
 # What the model card tells of beside the first report, and the runs that trained its parts.
 ALSO := full unseen unseen-rendered phrasings
 RUNS := autoencoder-1 autoencoder text text-2 keyframes-1 keyframes-2 keyframes-3 keyframes-4 \
-        keyframes-5 keyframes-6 keyframes-7 keyframes interpolation upsampler
+        keyframes-5 keyframes-6 keyframes-7 keyframes-8 keyframes interpolation upsampler \
+        video-decoder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check man golden bench claims evaluate card samples clean
@@ -47,7 +48,7 @@ bench: $(READY)  ## measure speed as ratios, side by side, and print the table
 claims: $(READY)  ## a paper's findings, looked at again: SYSTEM=fusion-frames, CLAIM=a for one of a to d
 	$(BIN)/python -m benchmarks.claims $(or $(SYSTEM),fusion-frames) $(CLAIM)
 
-evaluate: $(READY)  ## sample 1,344 clips to mp4, judge them, print the tables, write docs/evaluate-*.json
+evaluate: $(READY)  ## sample 1,600 clips to mp4, judge them, print the tables, write docs/evaluate-*.json
 	benchmarks/evaluate.sh runs/evaluate
 	cp runs/evaluate/evaluate-*.json runs/evaluate/failures*.png docs/
 

@@ -11,14 +11,15 @@
 #              rendered, too, to see what the judge says of the truth
 #   phrasings  docs/samples.txt: sixteen prompts in people's words, eight seeds each
 #   cascade    the first 256 of test once more, as keyframes and as `generate` makes clips unless it
-#              is told otherwise: interpolated, enlarged, decoded. The judge looks at five frames
+#              is told otherwise: interpolated, enlarged, decoded. The judge looks at five frames.
+#              And their Fréchet video distance to rendered clips, by both decoders
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-runs/evaluate}
 model=${2:-world}
 vidgen=${VIDGEN:-.venv/bin/vidgen}
 rm -rf "$out"
-mkdir -p "$out"/{test,full,unseen,rendered,phrasings,cascade}
+mkdir -p "$out"/{test,full,unseen,rendered,phrasings,cascade,image,real}
 
 "$vidgen" world --split test --num 512 --rows > "$out/test.jsonl"
 "$vidgen" world --split test --num 512 --level full --set events=1 --rows > "$out/full.jsonl"
@@ -52,7 +53,12 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(((cores + 1) / 2))}
     make -i docs/samples.txt --num-samples 8 -o "$out/phrasings/{id}.mp4"
 } &
 make -i "$out/test.jsonl" -o "$out/test/{id}.mp4"
-"$vidgen" generate --model "$model" --batch-size 32 -q -i "$out/cascade.jsonl" -o "$out/cascade/{id}.mp4"
+"$vidgen" encode-text -i "$out/cascade.jsonl" --model "$model" -q -o "$out/text.vgs"
+"$vidgen" sample "$out/text.vgs" --model "$model" --batch-size 32 -q -o "$out/dense.vgs"
+"$vidgen" upsample "$out/dense.vgs" --model "$model" --batch-size 32 -q -o "$out/large.vgs"
+"$vidgen" decode "$out/large.vgs" --model "$model" -q -o "$out/cascade/{id}.mp4"
+"$vidgen" decode "$out/large.vgs" --model "$model" --decoder image -q -o "$out/image/{id}.mp4"
+"$vidgen" world --split test --num 256 --size 128x80 -q -o "$out/real/{id}.mp4"
 wait $!
 unset OMP_NUM_THREADS
 
@@ -84,3 +90,7 @@ echo
 echo "256 test captions, the whole cascade"
 judge "$out"/cascade/*.mp4 --prompts "$out/cascade.jsonl" --ceiling 0 \
     --report "$out/evaluate-cascade.json"
+echo
+echo "256 clips of the whole cascade, and the same by the image decoder, against rendered ones"
+"$vidgen" evaluate-fvd "$out/real" "$out/cascade" -q --report "$out/evaluate-fvd.json"
+"$vidgen" evaluate-fvd "$out/real" "$out/image" -q --report "$out/evaluate-fvd-image.json"

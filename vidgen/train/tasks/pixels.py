@@ -17,8 +17,7 @@ class PixelLoss:
     squared: float = 1.0
     edges: float = 0.5
     changes: float = 0.0  # of the error from a frame to the next: what flickers
-    latent_noise: float = 0.05  # spread of the noise on the latents …
-    latent_noise_varies: bool = False  # … or its most: every frame draws u² of it, u of 0 … 1
+    latent_noise: float = 0.05  # spread of the noise on the latents
 
 
 def pixel_loss(error: Tensor, weights: PixelLoss) -> tuple[Tensor, Tensor]:
@@ -34,12 +33,7 @@ def pixel_loss(error: Tensor, weights: PixelLoss) -> tuple[Tensor, Tensor]:
 def noisy(latents: Tensor, weights: PixelLoss, generator: torch.Generator) -> Tensor:
     """latents `b c t h w` as a model might make them: with errors of the spread that is told."""
     noise = torch.randn(latents.shape, generator=generator, device=latents.device)
-    spread: Tensor | float = weights.latent_noise
-    if weights.latent_noise_varies:
-        b, _, t, _, _ = latents.shape
-        u = torch.rand((b, 1, t, 1, 1), generator=generator, device=latents.device)
-        spread = spread * u.square()
-    return latents + spread * noise
+    return latents + weights.latent_noise * noise
 
 
 def clip_scores(made: Tensor, frames: Tensor) -> dict[str, float]:
