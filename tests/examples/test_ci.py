@@ -164,14 +164,15 @@ def worsened(folder: Path, amount: float = 0.5) -> Path:
     """The shipped model with noise in the weights of its network, `amount` times their spread."""
     import torch
 
+    from vidgen.io import int8
     from vidgen.systems.base import SHIPPED
 
     shutil.copytree(SHIPPED / "world", folder)
     draw = torch.Generator().manual_seed(0)
     for path in sorted((folder / "transformer").glob("*.safetensors")):
-        state = load_file(path)
+        state = int8.unpacked(load_file(path))
         for name, x in state.items():
-            if x.is_floating_point() and x.ndim > 1:
+            if x.ndim > 1:
                 noise = torch.randn(x.shape, generator=draw)
                 state[name] = (x.float() + amount * x.float().std() * noise).to(x.dtype)
         save_file(state, path)
