@@ -120,8 +120,8 @@ class Compute:
                 next="choose one of the two",
             )
 
-    def hastening(self) -> dict[str, Any]:
-        """The log's words for what is done to networks to be quicker (`hastened`)."""
+    def accelerations(self) -> dict[str, Any]:
+        """The log's words for what is done to networks to be quicker (`accelerated`)."""
         asked = {"compiled": self.compile, "cuda_graphs": self.cuda_graphs}
         return {name: True for name, wanted in asked.items() if wanted}
 
@@ -231,7 +231,7 @@ def compiled(network: Any, compute: Compute) -> Any:
     return network
 
 
-def hastened(network: Any, compute: Compute) -> Any:
+def accelerated(network: Any, compute: Compute) -> Any:
     """A network of ours, which stays where it will be: compiled, and its kernels captured, if that
     is asked for."""
     compiled(network, compute)

@@ -27,7 +27,7 @@ from vidgen.io import log
 from vidgen.io.record import Record
 from vidgen.nn import attention
 from vidgen.nn.fit import FIT
-from vidgen.stages.base import Compute, Loading, Notify, Silent, batched, hastened
+from vidgen.stages.base import Compute, Loading, Notify, Silent, accelerated, batched
 from vidgen.stages.extend_choices import Choices, Plan, plan_of, warn_of_rate
 from vidgen.stages.interpolate import PER_FRAME
 from vidgen.stages.latents import source
@@ -58,7 +58,8 @@ def extend(
     choices.check_for(folder)
     method = Method.of(folder, choices)
     network = Loading(
-        lambda: hastened(system_of(folder).load_transformer(folder), compute), now=compute.preload
+        lambda: accelerated(system_of(folder).load_transformer(folder), compute),
+        now=compute.preload,
     )
     told: set[float] = set()
     planned = ((record, plan_of(record, folder, choices)) for record in records)
@@ -128,7 +129,7 @@ def _extend(
                 model=folder.identity("transformer"),
                 seed=source(record)[0],
                 attention="+".join(sorted(used)) or compute.attention,
-                **compute.hastening(),
+                **compute.accelerations(),
                 padding=network.padding(*shape[2:]) if isinstance(network, FIT) else None,
                 windows=[len(some) for _, some, _ in passes],
                 inputs=[record.digest],

@@ -17,7 +17,7 @@ from vidgen.io import log
 from vidgen.io.record import Record
 from vidgen.nn import attention
 from vidgen.nn.unet import UNet
-from vidgen.stages.base import Compute, Loading, Notify, batched, hastened
+from vidgen.stages.base import Compute, Loading, Notify, accelerated, batched
 from vidgen.stages.sample_keyframes import own_seed
 from vidgen.systems.base import ClipSampler
 from vidgen.systems.load import ClipNetwork
@@ -86,7 +86,7 @@ class Method(Generic[N]):
 
 def loading(network: ClipNetwork, compute: Compute) -> Loading:
     """The network, on the CPU."""
-    return Loading(lambda: hastened(network.load(), compute), now=compute.preload)
+    return Loading(lambda: accelerated(network.load(), compute), now=compute.preload)
 
 
 def alike(records: Iterable[Record], batch_size: int) -> Iterator[list[Record]]:
@@ -159,7 +159,7 @@ def entry(
         argv=[stage, *method.choices.argv()],
         seed=source(record)[0] if sampled else None,
         attention="+".join(sorted(used)) or None,
-        **(compute.hastening() if sampled else {}),
+        **(compute.accelerations() if sampled else {}),
         inputs=[record.digest],
         **method.described(),
         **(compute.described() if method.computes else {}),

@@ -23,8 +23,8 @@ from vidgen.stages.base import (
     Loading,
     Notify,
     Silent,
+    accelerated,
     batched,
-    hastened,
     require_kind,
     require_tensor,
 )
@@ -98,7 +98,8 @@ def sample_keyframes(
     """
     method = _method(folder, choices)
     network = Loading(
-        lambda: hastened(system_of(folder).load_transformer(folder), compute), now=compute.preload
+        lambda: accelerated(system_of(folder).load_transformer(folder), compute),
+        now=compute.preload,
     )
     jobs = _jobs(records, folder, choices)
     for batch in batched(jobs, compute.batch_size):
@@ -212,7 +213,7 @@ def _sample(
                 model=folder.identity("transformer"),
                 seed=job.seed,
                 attention="+".join(sorted(used)) or compute.attention,
-                **compute.hastening(),
+                **compute.accelerations(),
                 padding=network.padding(*shape[2:]) if isinstance(network, FIT) else None,
                 inputs=[job.record.digest],
                 **compute.described(),

@@ -30,7 +30,7 @@ from vidgen.stages.base import (
     Compute,
     Loading,
     Notify,
-    hastened,
+    accelerated,
     require_kind,
     require_tensor,
     require_whole,
@@ -151,7 +151,7 @@ def upsample_pixels(
         return
     stage = SecondStage.of(folder, choices)
     network = Loading(
-        lambda: hastened(snap_video.load_upsampler(folder), compute), now=compute.preload
+        lambda: accelerated(snap_video.load_upsampler(folder), compute), now=compute.preload
     )
     checked = (_checked(record, stage) for record in records)
     for clips in alike(checked, compute.batch_size):
@@ -235,7 +235,7 @@ def _sampled(
             model=stage.folder.identity(UPSAMPLER),
             seed=source(record)[0],
             attention="+".join(sorted(used)) or compute.attention,
-            **compute.hastening(),
+            **compute.accelerations(),
             padding=network.padding(*stage.shape[2:]),
             method=stage.choices.method,
             steps=stage.steps,
