@@ -37,8 +37,10 @@ def read(name: str, preset: str, parts: Path, base: Path, tmp_path: Path) -> Rec
     from_text = ("world-keyframes", "world-snap-video")
     if name in (*from_text, "world-interpolation", "world-upsampler"):
         settings = [f"data.vae={parts}", f"data.cache={tmp_path / 'cache'}"]
-    if name in from_text or name == "world-snap-video-pixels":
+    if name in (*from_text, "world-snap-video-pixels", "world-upsampler"):
         settings.append(f"data.text={parts}")
+    if name == "world-upsampler":
+        settings.append(f"data.redrawn={parts}")
     if name == "world-snap-video-upsampler":
         settings.append(f"data.base={base}")
     if name.startswith("world-snap-video-"):

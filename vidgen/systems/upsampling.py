@@ -15,7 +15,8 @@ rather than to copy faults. How much noise that is, it is told.
 | p | `noise_level` | 0 to `max_noise_level` |
 | s | `skip` | frames of the training rate from one frame of the clip to the next |
 
-No text is told, so there is nothing to guide by. All of this is ours but for the idea.
+Where the network reads text (`text_dim`), it is told the caption, too: what small latents leave
+unclear may be in the words. It isn't guided by them. All of this is ours but for the idea.
 
 How to enlarge, and what the network makes, was tried out on latents of the shipped autoencoder: a
 spatial network of widths 64 and 96, 55 s on one CPU core, one seed, then 4 steps on clips that it
