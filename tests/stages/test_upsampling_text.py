@@ -13,6 +13,7 @@ from latents_records import Listener, record, same
 from vidgen.errors import InputError
 from vidgen.io.record import Record
 from vidgen.nn.unet import UNet, UNetConfig
+from vidgen.stages import part_model
 from vidgen.stages.base import Compute
 from vidgen.stages.encode_text import Prompt, encode_text
 from vidgen.stages.sample_keyframes import sample_keyframes
@@ -117,3 +118,17 @@ def test_networks_without_text_say_nothing(tiny_model):
     _, warnings = larger([record(plain.latent_space)], plain)
     assert not warnings
     assert Path(plain.path).name == "tiny"
+
+
+def test_rendered_clips_bring_their_captions(model, tiny_model, clips):
+    """As the model's own clips do, when a part is tried on them."""
+    own = clips[0].torch("latents")
+    bare = Record.make(
+        "latents", "a", {"latents": own, "times": clips[0]["times"]}, {"prompt": "a red ball"}
+    )
+    (told,) = part_model.captioned([bare], model)
+    assert told.attrs["text_encoder"] == model.text_encoder and told.kind == "latents"
+    torch.testing.assert_close(told.torch("text.embeds"), clips[0].torch("text.embeds"))
+    assert torch.equal(told.torch("latents"), own)
+    (same_again,) = part_model.captioned([bare], ModelFolder.find(str(tiny_model)))
+    assert same_again is bare
