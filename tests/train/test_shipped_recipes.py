@@ -40,7 +40,7 @@ def read(name: str, preset: str, parts: Path, base: Path, tmp_path: Path) -> Rec
     if name in (*from_text, "world-snap-video-pixels", "world-upsampler"):
         settings.append(f"data.text={parts}")
     if name == "world-upsampler":
-        settings.append(f"data.redrawn={parts}")
+        settings += [f"data.redrawn={parts}", f"data.filled={parts}"]
     if name == "world-snap-video-upsampler":
         settings.append(f"data.base={base}")
     if name.startswith("world-snap-video-"):

@@ -33,7 +33,7 @@ CPU = torch.device("cpu")
 
 
 def task(model: Path, *, loss: dict | None = None, **data) -> UpsamplingTask:
-    parts = {"vae": str(model), "text": str(model), "redrawn": str(model)}
+    parts = {"vae": str(model), "text": str(model), "redrawn": str(model), "filled": str(model)}
     small = {"sizes": SIZES, "num": 16, "num_full": 16, "num_held": 4, "num_frames": 3}
     recipe = Recipe(
         "upsampling", model=MODEL, loss={"spread": 0.27} | (loss or {}),
@@ -65,14 +65,14 @@ def test_less_noise_changes_less(folder, keyframes):
     """A model of random weights: its estimates are wrong by as much as there was noise."""
     changed = []
     for level in (0.55, 0.85, 1.0):
-        again = Redrawn(folder, level, CPU).keyframes(keyframes, "basic", range(2))
+        again = Redrawn(folder, folder, level, CPU).keyframes(keyframes, "basic", range(2))
         assert again.shape == keyframes.shape
         changed.append(float((again - keyframes).square().mean()))
     assert 0 < changed[0] < changed[1] < changed[2]
 
 
 def test_a_scene_is_drawn_alike_in_any_company(folder, keyframes):
-    redraw = Redrawn(folder, 0.6, CPU)
+    redraw = Redrawn(folder, folder, 0.6, CPU)
     both = redraw.keyframes(keyframes, "basic", range(2))
     alone = redraw.keyframes(keyframes[1:], "basic", range(1, 2))
     torch.testing.assert_close(both[1:], alone, rtol=1e-3, atol=1e-4)
@@ -83,7 +83,7 @@ def test_a_scene_is_drawn_alike_in_any_company(folder, keyframes):
 def test_frames_between_are_those_of_the_stage(folder, keyframes, monkeypatch):
     """Without noise, which each draws by names of its own."""
     monkeypatch.setattr(Noise, "initial", lambda self, shape: torch.zeros(len(self), *shape))
-    redraw = Redrawn(folder, 0.6, CPU)
+    redraw = Redrawn(folder, folder, 0.6, CPU)
     own = redraw.interpolator.settings
     assert own.guidance_scale != 1  # so the stage is asked for none
     records = [
@@ -105,13 +105,14 @@ def test_frames_between_are_those_of_the_stage(folder, keyframes, monkeypatch):
 
 
 def test_other_weights_and_levels_have_other_names(folder, other_model):
-    names = {Redrawn(folder, level, CPU).name for level in (0.6, 0.8)}
-    names.add(Redrawn(ModelFolder.find(str(other_model)), 0.5, CPU).name)
-    assert len(names) == 3
+    names = {Redrawn(folder, folder, level, CPU).name for level in (0.6, 0.8)}
+    other = ModelFolder.find(str(other_model))
+    names |= {Redrawn(*pair, 0.6, CPU).name for pair in ((other, folder), (folder, other))}
+    assert len(names) == 4
 
 
 def test_what_fits_is_what_the_model_makes(folder):
-    redraw = Redrawn(folder, 0.6, CPU)
+    redraw = Redrawn(folder, folder, 0.6, CPU)
     assert redraw.rates == (2.0, 8.0)
     assert redraw.fits(Geometry(3, 16, 32, 2.0)) and redraw.fits(Geometry(3, 16, 32, 8.0))
     for other in (Geometry(5, 16, 32, 2.0), Geometry(3, 32, 32, 2.0), Geometry(3, 16, 32, 4.0)):
@@ -207,10 +208,16 @@ def refused(made: UpsamplingTask) -> UsageError:
     return caught.value
 
 
-def test_models_of_other_latents_are_refused(tiny_model, other_model, tmp_path):
-    made = task(tiny_model, redrawn=str(other_model), cache=str(tmp_path))
-    assert "whose latents are others" in refused(made).what
+@pytest.mark.parametrize("key", ["redrawn", "filled"])
+def test_models_of_other_latents_are_refused(tiny_model, other_model, tmp_path, key):
+    made = task(tiny_model, cache=str(tmp_path), **{key: str(other_model)})
+    what = refused(made).what
+    assert f"data.{key} is" in what and "whose latents are others" in what
     assert not list(tmp_path.iterdir())
+
+
+def test_frames_between_need_an_interpolation(tiny_model, tmp_path):
+    assert "without data.filled" in refused(task(tiny_model, cache=str(tmp_path), filled=None)).what
 
 
 @pytest.mark.parametrize("settings", [{"num_frames": 5}, {"fps": [8.0]}, {"fps": [2.0, 4.0]}])

@@ -3,8 +3,8 @@
 Networks behind a keyframe network meet clips with that network's faults, which noise on true
 latents hides but doesn't look like. Here true keyframes get noise, and the keyframe network takes
 it away again, told the scene's caption (SDEdit, Meng et al. 2021, arXiv 2108.01073): things stay
-where they are, and look as it makes them. Its model's interpolation makes the frames between. What
-is behind then learns to make true clips of these, as of true ones.
+where they are, and look as it makes them. An interpolation makes the frames between. What is behind
+then learns to make true clips of these, as of true ones.
 
 Without guidance, which makes things a little larger than they were.
 """
@@ -29,13 +29,15 @@ from vidgen.world.scene import sample_scene
 
 
 class Redrawn:
-    """Draws clips again by the model of `folder`.
+    """Draws clips again by the model of `folder`, and fills in frames by that of `filling`.
 
     level  how noisy keyframes get, as the sigma of the model's own schedule; the steps are those
            of a run of sampling from there on
     """
 
-    def __init__(self, folder: ModelFolder, level: float, device: torch.device) -> None:
+    def __init__(
+        self, folder: ModelFolder, filling: ModelFolder, level: float, device: torch.device
+    ) -> None:
         self.folder, self.level, self.device = folder, level, device
         self.geometry = folder.geometry
         levels = load.levels(folder, folder.sampler.num_inference_steps)
@@ -49,14 +51,14 @@ class Redrawn:
         self.network = world.load_transformer(folder).float().to(device)
         self.tower = world.load_text_tower(folder).to(device)
         self.captions = Captions(folder)
-        self.interpolator = Interpolator.of(folder, "grouped")
+        self.interpolator = Interpolator.of(filling, "grouped")
         self.between = self.interpolator.load().float().to(device)
 
     @property
     def name(self) -> str:
         """Another one wherever clips would be drawn otherwise."""
-        made = (self.folder.sha256(part) for part in ("transformer", "interpolation"))
-        return "-".join(("redrawn", *(digest[:8] for digest in made), f"{self.level:g}"))
+        drawn, filled = self.folder.sha256("transformer"), self.interpolator.identity["sha256"]
+        return f"redrawn-{drawn[:8]}-{filled[:8]}-{self.level:g}"
 
     @property
     def rates(self) -> tuple[float, float]:

@@ -40,9 +40,10 @@ class Data:
     text: str | None = None  # a folder that holds `text_encoder/` and `tokenizer/`
     drop_caption: float = 0.1
     canonical: float = 0.0  # share of captions that say everything, in the first words for it
-    # A folder of a model whose keyframes and interpolation are of the first size: a share of the
-    # samples is told clips as that model draws them again from this noise level on.
+    # A folder of a model that makes keyframes of the first size, and one with an interpolation: a
+    # share of the samples is told clips as these draw them again, from this noise level on.
     redrawn: str | None = None
+    filled: str | None = None
     redrawn_share: float = 0.5
     redrawn_level: float = 0.6
     # Pixels (height, width), each twice the one before: every two neighbors are a pair to learn.
@@ -218,10 +219,15 @@ def redraw_of(data: Data, vae_folder: ModelFolder, device: torch.device) -> Redr
     another size or at other rates than the recipe's."""
     if data.redrawn is None:
         return None
-    folder = ModelFolder.find(data.redrawn)
-    if folder.latent_space != vae_folder.latent_space:
-        raise UsageError(f"recipe: data.redrawn is {data.redrawn}, whose latents are others")
-    redraw = Redrawn(folder, data.redrawn_level, device)
+    if data.filled is None:
+        raise UsageError(
+            "recipe: data.redrawn without data.filled", next="name a folder with an interpolation"
+        )
+    folder, filling = ModelFolder.find(data.redrawn), ModelFolder.find(data.filled)
+    for key, one in (("redrawn", folder), ("filled", filling)):
+        if one.latent_space != vae_folder.latent_space:
+            raise UsageError(f"recipe: data.{key} is {one.path}, whose latents are others")
+    redraw = Redrawn(folder, filling, data.redrawn_level, device)
     known = all(redraw.fits(data.geometry((data.sizes[0], fps))) for fps in data.fps)
     if not known or redraw.rates[0] not in data.fps:
         own = redraw.geometry
