@@ -35,7 +35,6 @@ from benchmarks.fusion_frames import clips
 from benchmarks.fusion_frames.clips import SIZE, Size
 from vidgen.io.record import Record
 from vidgen.metrics.fidelity import error_change, flicker, psnr, ssim
-from vidgen.stages import part_model
 from vidgen.stages import upsample as upsampling
 from vidgen.stages.base import Compute
 from vidgen.systems.base import ModelFolder
@@ -124,8 +123,7 @@ class Bench:
     def enlarged(self, records: list[Record], method: str = "diffusion") -> list[Record]:
         choices = upsampling.Choices(method=method)
         folder = self._model("upsample")
-        told = part_model.captioned(records, folder) if method == "diffusion" else iter(records)
-        return list(upsampling.upsample(told, folder, choices, compute=self.compute))
+        return list(upsampling.upsample(iter(records), folder, choices, compute=self.compute))
 
     def _image(self, records: list[Record]) -> Tensor:
         return clips.decoded(records, self.base, self.compute)

@@ -37,10 +37,8 @@ def read(name: str, preset: str, parts: Path, base: Path, tmp_path: Path) -> Rec
     from_text = ("world-keyframes", "world-snap-video")
     if name in (*from_text, "world-interpolation", "world-upsampler"):
         settings = [f"data.vae={parts}", f"data.cache={tmp_path / 'cache'}"]
-    if name in (*from_text, "world-snap-video-pixels", "world-upsampler"):
+    if name in from_text or name == "world-snap-video-pixels":
         settings.append(f"data.text={parts}")
-    if name == "world-upsampler":
-        settings += [f"data.redrawn={parts}", f"data.filled={parts}"]
     if name == "world-snap-video-upsampler":
         settings.append(f"data.base={base}")
     if name.startswith("world-snap-video-"):

@@ -18,7 +18,6 @@ from vidgen.systems.upsampling import Upsampler
 from vidgen.train.recipe import Optim, Recipe
 from vidgen.train.tasks.latents import cache_folder, encode_scenes
 from vidgen.train.tasks.upsampling import UpsamplingTask
-from vidgen.train.tasks.upsampling_clips import Clips, Held
 
 MODEL = {
     "in_channels": 8, "out_channels": 4, "variant": "interpolation", "init_channels": 16,
@@ -42,16 +41,14 @@ def counted(made: UpsamplingTask) -> UpsamplingTask:
     """With latents that say whose they are: scene + 0.1 · frames a second + 1000 · height; what is
     told as if of that height, in the size of what is made."""
     clips = torch.arange(float(made.data.num)).view(-1, 1, 1, 1, 1)
-    latents = {
+    made.latents = {
         ((h, w), fps): (clips + 0.1 * fps + 1000 * h).expand(-1, 4, 3, h // 8, w // 8)
         for h, w in made.data.sizes for fps in made.data.fps
     }  # fmt: skip
-    told = {
-        (size, fps): latents[size, fps][..., :1, :1].expand_as(latents[large, fps])
+    made.told = {
+        (size, fps): made.latents[size, fps][..., :1, :1].expand_as(made.latents[large, fps])
         for size, large in made.pairs for fps in made.data.fps
     }  # fmt: skip
-    scenes = [(made.data.level, seed) for seed in range(made.data.num)]
-    made.clips = Clips(scenes, latents, told)
     return made
 
 
@@ -101,22 +98,20 @@ def test_every_size_and_rate_is_rendered_of_the_same_scenes(tiny_model, tmp_path
     modules = made.build()
     made.prepare(modules, lambda text: None)
     folder, space = ModelFolder(tiny_model), ModelFolder(tiny_model).latent_space
-    clips, held = made.clips, made.held
-    for (size, fps), latents in clips.latents.items():
+    for (size, fps), latents in made.latents.items():
         geometry = Geometry(3, *size, fps)
         true = encode_scenes(range(16), modules["vae"], "basic", geometry, torch.device("cpu"))
         assert torch.equal(latents, true.to(torch.bfloat16))
         # So called by the keyframes' task, too: what it has rendered isn't rendered again.
         assert cache_folder(tmp_path, space, geometry, torch.float32).is_dir()
-    assert clips.told.keys() == {((16, 32), fps) for fps in (2.0, 8.0)}
-    for key, told in clips.told.items():
-        true = upsampling.enlarged(clips.latents[key].float(), modules["vae"])[:16]
+    assert made.told.keys() == {((16, 32), fps) for fps in (2.0, 8.0)}
+    for key, told in made.told.items():
+        true = upsampling.enlarged(made.latents[key].float(), modules["vae"])[:16]
         torch.testing.assert_close(told.float(), true, rtol=0.01, atol=0.01)
-    assert len(clips.latents) == 4 and folder.geometry.fps == 2.0
-    assert not clips.redrawn and not clips.shown and held.redrawn is None
-    assert held.fps.tolist() == [2, 2, 8, 8] and len(held.captions) == 4
-    assert held.truth.shape == (4, 3, 32, 64, 3)
-    assert held.large.shape == (4, 4, 3, 4, 8)
+    assert len(made.latents) == 4 and folder.geometry.fps == 2.0
+    assert made.skips.tolist() == [12, 12, 3, 3]
+    assert made.truth.shape == (4, 3, 32, 64, 3)
+    assert made.large.shape == (4, 4, 3, 4, 8)
 
 
 # --- what is told ---------------------------------------------------------------------------------
@@ -155,7 +150,7 @@ def prepared(tiny_model, tmp_path_factory):
         cache=str(tmp_path_factory.mktemp("cache")),
     )
     modules = made.build()
-    made.held = Held.of(made.data, modules["vae"], None, torch.device("cpu"))
+    made._hold(modules["vae"])
     return made, modules
 
 
@@ -182,7 +177,7 @@ def test_a_new_network_is_bicubic_enlargement(prepared):
 
 def test_a_perfect_network_is_as_good_as_the_autoencoder(prepared):
     made, modules = prepared
-    details = (made.held.large - made.held.enlarged) / 0.5
+    details = (made.large - made.enlarged) / 0.5
     scores = made.evaluate({**modules, "upsampler": Answer(details)}, 0)
     assert scores["psnr"] == pytest.approx(scores["psnr_autoencoder"], abs=1e-3)
     assert scores["val_loss"] < 1e-6
@@ -194,12 +189,13 @@ def test_the_error_is_that_of_the_details(prepared, prediction):
     made, modules = prepared
     other = task(made.vae_folder.path,
                  loss={"noise_level": 1e-6, "prediction": prediction, "spread": 0.5})  # fmt: skip
-    other.held = made.held
+    for name in ("small", "enlarged", "large", "truth", "skips"):
+        setattr(other, name, getattr(made, name))
     level = []
     other._level = lambda b, draw: level.append(made._level(b, draw)) or level[-1]
-    answer = Answer(torch.zeros_like(made.held.large))
+    answer = Answer(torch.zeros_like(made.large))
     scores = other.evaluate({**modules, "upsampler": answer}, 0)
-    x0 = (made.held.large - made.held.enlarged) / 0.5
+    x0 = (made.large - made.enlarged) / 0.5
     t = level[0].t.view(-1, 1, 1, 1, 1)
     # Zeros miss x0; z misses it by t · (eps − x0), and noise is independent of details.
     missed = x0.square() if prediction == "shrunk" else t**2 * (1 + x0.square())
@@ -259,9 +255,6 @@ def test_what_is_exported_is_what_the_stage_samples(tiny_model, tmp_path):
         ({"loss": {"prediction": "eps"}}, "loss.prediction"),
         ({"loss": {"spread": 0.0}}, "loss.spread is 0, must be above 0"),
         ({"num_held": 1}, "data.num_held is 1"),
-        ({"model": {"text_dim": 16, "head_dim": 8}}, "model.text_dim is 16, must be 0"),
-        ({"redrawn_share": 1.5}, "data.redrawn_share is 1.5, must be from 0 to 1"),
-        ({"level": "full", "num_full": 16}, "data.num_full beside data.level full"),
     ],
 )
 def test_recipes_that_make_no_sense(tiny_model, settings, said):
@@ -280,5 +273,5 @@ def test_a_spread_that_is_not_given_is_told(tiny_model, tmp_path):
     found = float(caught.value.next.rpartition("=")[2])
     assert caught.value.next == f"--set loss.spread={found:g}"
     settings = task(tiny_model, loss={"spread": found}).settings
-    details = settings.details(made.held.enlarged, made.held.large)
+    details = settings.details(made.enlarged, made.large)
     assert float(details.square().mean()) == pytest.approx(1, abs=0.01)

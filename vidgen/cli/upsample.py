@@ -20,8 +20,7 @@ stay as they are.
 The small latents are decoded, their frames enlarged bicubically, and encoded again. A network then
 adds the details: it is told these latents with some noise on them (--noise-level), and more noise
 hides more of what is wrong with them, and leaves more to the network's fancy. All frames of a clip
-go through it at once, since details must stay on their things. A network that reads text is told
-the record's; of a record that brings none for it, a warning says so.
+go through it at once, since details must stay on their things. It knows nothing of the text.
 
 --method bicubic enlarges the frames and leaves it at that. It is what to compare with. --method
 bilinear stretches the latents themselves, which needs no model and makes worse pictures.

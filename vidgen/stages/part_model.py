@@ -19,11 +19,9 @@ from vidgen.metrics.fidelity import psnr
 from vidgen.stages import interpolate, upsample
 from vidgen.stages.base import Compute, Notify, Silent
 from vidgen.stages.decode import Which, decode
-from vidgen.stages.encode_text import Prompt, encode_text
 from vidgen.stages.encode_video import encode_video
 from vidgen.systems.base import INTERPOLATIONS, Geometry, ModelFolder
-from vidgen.systems.upsampling import COMPONENT, FACTOR
-from vidgen.world.captions import caption
+from vidgen.systems.upsampling import FACTOR
 from vidgen.world.render import render
 from vidgen.world.scene import Scene
 
@@ -104,7 +102,7 @@ def _worked(
     if part == "upsampler":
         method = "bicubic" if baseline else "diffusion"
         choices = upsample.Choices(FACTOR, method)
-        return upsample.upsample(captioned(given, folder), folder, choices, compute=compute)
+        return upsample.upsample(given, folder, choices, compute=compute)
     if part.startswith("interpolation"):
         named = {name: method for method, name in INTERPOLATIONS.items()}
         method = interpolate.LINEAR if baseline else named[part]
@@ -119,21 +117,8 @@ def _records(scenes: Sequence[Scene], geometry: Geometry) -> Iterator[Record]:
     times = torch.tensor(geometry.times, dtype=torch.float64)
     for scene, frames in zip(scenes, _render(scenes, geometry), strict=True):
         tensors = {"frames": frames, "times": times}
-        attrs = {"fps": geometry.fps, "seed": scene.seed, "prompt": caption(scene)}
+        attrs = {"fps": geometry.fps, "seed": scene.seed}
         yield Record.make("frames", f"world-{scene.seed}", tensors, attrs)
-
-
-def captioned(records: Iterable[Record], folder: ModelFolder) -> Iterator[Record]:
-    """Latents records of clips with the text of their prompts, where the folder's upsampler reads
-    text: as they would come to it."""
-    if not folder.config(COMPONENT).get("text_dim"):
-        yield from records
-        return
-    clips = list(records)
-    prompts = [Prompt(str(clip.attrs["prompt"]), id=clip.id) for clip in clips]
-    for clip, text in zip(clips, encode_text(prompts, folder), strict=True):
-        attrs = {"text_encoder": text.attrs["text_encoder"]}
-        yield clip.replace(tensors=text.tensors, attrs=attrs)
 
 
 def _render(scenes: Sequence[Scene], geometry: Geometry) -> Tensor:

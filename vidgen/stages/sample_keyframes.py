@@ -139,7 +139,7 @@ def require_text(record: Record, folder: ModelFolder, component: str = "transfor
     network takes it."""
     width = folder.size(component, "text_dim")
     pooled = None  # any, where the network doesn't read it
-    if folder.config(component).get("pooled_dim"):
+    if "pooled_dim" in folder.config(component):
         pooled = folder.size(component, "pooled_dim")
     encoder = record.attrs.get("text_encoder")
     if encoder != folder.text_encoder:

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from vidgen.diffusion.noise import Noise
 from vidgen.errors import InputError, UsageError
@@ -28,7 +27,7 @@ from vidgen.stages.base import (
 )
 from vidgen.stages.decode import require_space
 from vidgen.stages.memory import require_memory
-from vidgen.stages.sample_keyframes import own_seed, require_text
+from vidgen.stages.sample_keyframes import own_seed
 from vidgen.stages.upsample_pixels import upsample_pixels
 from vidgen.systems import upsampling, world
 from vidgen.systems.base import DOUBLINGS, ModelFolder
@@ -170,8 +169,6 @@ def checked_record(record: Record, method: Method) -> Record:
                 why="the network is told how far apart in time they are",
                 next="vidgen inspect shows what each record holds",
             )
-        if _reads_text(record, method.network):
-            require_text(record, method.network.folder, upsampling.COMPONENT)
         own_seed(record)
     return record
 
@@ -216,7 +213,6 @@ def _upsample(
     """Records whose latents have one shape."""
     made = torch.stack([r.torch("latents").float() for r in records])
     skips = [_skip(r, method.network, notify) for r in records]
-    text = _text(records, method.network, notify)
     used: set[str] = set()
     for _ in range(method.choices.passes):
         if method.vae is None:
@@ -228,7 +224,7 @@ def _upsample(
             made = made.cpu()
         else:
             size = f"{small.shape[3]}x{small.shape[4]}"
-            made, kernels = _sample(records, made, size, skips, text, method, compute, notify)
+            made, kernels = _sample(records, made, size, skips, method, compute, notify)
             used |= kernels
 
     for record, clip, skip in zip(records, made, skips, strict=True):
@@ -253,37 +249,11 @@ def _skip(record: Record, network: Upsampler | None, notify: Notify) -> int | No
     return latents.told_skip(record, seconds, network, notify)
 
 
-def _reads_text(record: Record, network: Upsampler | None) -> bool:
-    """Whether the record brings text that the network reads."""
-    if network is None or not network.config.text_dim:
-        return False
-    return record.attrs.get("text_encoder") == network.folder.text_encoder
-
-
-def _text(records: list[Record], network: Upsampler | None, notify: Notify) -> dict[str, Tensor]:
-    """What a network that reads text is told of it; warns of records that bring none for it."""
-    if network is None or not network.config.text_dim:
-        return {}
-    texts = []
-    for record in records:
-        if _reads_text(record, network):
-            texts.append((record.torch("text.embeds").float(), record.torch("text.mask").bool()))
-            continue
-        other = (
-            f"text of `{record.attrs['text_encoder']}`" if "text.embeds" in record else "no text"
-        )
-        notify.warn(f"`{record.id}` has {other}: `{network.folder.name}` adds details without text")
-        texts.append((torch.zeros(1, network.config.text_dim), torch.zeros(1).bool()))
-    embeds, masks = (pad_sequence(list(x), batch_first=True) for x in zip(*texts, strict=True))
-    return {"text": embeds, "text_mask": masks}
-
-
 def _sample(
     records: list[Record],
     large: Tensor,
     size: str,
     skips: list[int | None],
-    text: dict[str, Tensor],
     method: Method,
     compute: Compute,
     notify: Notify,
@@ -301,7 +271,6 @@ def _sample(
         torch.full((len(records),), method.noise_level, device=device),
         torch.tensor(skips, device=device), system.settings.fps,
     )  # fmt: skip
-    cond |= {name: x.to(device) for name, x in text.items()}
     denoise = system.denoiser(network)
     details, used = latents.sampled(method, denoise, noise, shape, cond, compute, notify)
     return system.settings.detailed(large.cpu(), details), used

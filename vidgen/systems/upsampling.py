@@ -15,8 +15,7 @@ rather than to copy faults. How much noise that is, it is told.
 | p | `noise_level` | 0 to `max_noise_level` |
 | s | `skip` | frames of the training rate from one frame of the clip to the next |
 
-Where the network reads text (`text_dim`), it is told the caption, too: what small latents leave
-unclear may be in the words. It isn't guided by them. All of this is ours but for the idea.
+No text is told, so there is nothing to guide by. All of this is ours but for the idea.
 
 How to enlarge, and what the network makes, was tried out on latents of the shipped autoencoder: a
 spatial network of widths 64 and 96, 55 s on one CPU core, one seed, then 4 steps on clips that it
@@ -41,6 +40,12 @@ half the clips in a batch, after 90 s (204 steps) with p up to 0.2, on 32 other 
 | 2 steps | 0.0888 | 33.86 | 31.52 |
 | 4 steps | 0.1107 | 33.24 | 31.15 |
 | true latents | 0 | | 36.35 |
+
+A network of three times the weights that was told the caption as well, and half of the time clips
+that the keyframe network had drawn again from a noise level of 0.6 (so that it would learn to mend
+its faults), was given up: after 24 thousand clips it stood at 31.85 dB on true clips, where
+enlarging had 31.84, and on redrawn ones at 26.45, where enlarging had 26.40; what keyframes got
+wrong it left as it was, in 1, 4 and 8 steps.
 
 One step gives the mean of what the details may be. More steps choose among them, and what is chosen
 is seldom what was there: that is why the shipped default is 1.

@@ -1,6 +1,7 @@
 """What tasks that train on captioned clips of the world have in common: text, order, sampling.
 
-One caption in ten is empty, which makes the unconditional branch of guidance.
+Each time a clip comes by it is captioned anew: other synonyms, other order, parts left out. One
+caption in ten is empty, which makes the unconditional branch of guidance.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from vidgen.diffusion.noise import Noise
 from vidgen.diffusion.prediction import Network, Prediction, denoiser
 from vidgen.diffusion.solvers import SOLVERS
 from vidgen.io.image import contact_sheet, write_png
-from vidgen.systems import load
+from vidgen.nn.text import TextTower
+from vidgen.systems import load, world
 from vidgen.systems.base import Geometry, ModelFolder, Sampler
 from vidgen.train.recipe import section
 from vidgen.train.task import Modules, Task, generator
-from vidgen.train.tasks.captions import Captions
+from vidgen.train.tasks.tokenizer import pad_id
 from vidgen.world.captions import caption
 from vidgen.world.scene import sample_scene
 
@@ -57,9 +59,8 @@ class CaptionedTask(Task):
         self.config: Any = section(self.config_class, self.recipe.model, where="model")
         self.data: Any = section(self.data_class, self.recipe.data, where="data")
         self.text_folder = ModelFolder(Path(self.text_path()))
-        self.captions = Captions(
-            self.text_folder, drop=self.data.drop_caption, canonical=self.data.canonical
-        )
+        self.tokenizer = world.load_tokenizer(self.text_folder)
+        self.pad = pad_id(self.tokenizer.fast)
 
     def text_path(self) -> str:
         """A folder that holds `text_encoder/` and `tokenizer/`."""
@@ -93,7 +94,12 @@ class CaptionedTask(Task):
 
     def draw_captions(self, clips: Sequence[tuple[str, int]], draw: random.Random) -> list[str]:
         """Captions of these scenes to train on."""
-        return self.captions.draw(clips, draw)
+        captions = []
+        for level, seed in clips:
+            scene = sample_scene(seed, level=level)
+            text = caption(scene, None if draw.random() < self.data.canonical else draw)
+            captions.append("" if draw.random() < self.data.drop_caption else text)
+        return captions
 
     def _index(self, n: int) -> int:
         """The n-th sample of the run: every clip once an epoch, in that epoch's own order."""
@@ -106,12 +112,25 @@ class CaptionedTask(Task):
 
     def tokens(self, captions: list[str]) -> dict[str, Tensor]:
         """Token numbers `b l`, padded to the longest."""
-        return self.captions.tokens(captions)
+        ids = [torch.tensor(self.tokenizer(text)) for text in captions]
+        return {
+            "ids": torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=self.pad)
+        }
 
     def cond(self, modules: Modules, ids: Tensor) -> dict[str, Tensor]:
         """What networks take beside z and t: text, and the times of the model's own frames."""
+        tower = modules["tower"]
+        assert isinstance(tower, TextTower)
+        mask = torch.ne(ids, self.pad)
+        with torch.no_grad():
+            out = tower.encoder(input_ids=ids, attention_mask=mask.long())
         times = torch.tensor(self.geometry.times, device=ids.device).expand(len(ids), -1)
-        return {**self.captions.told(modules["tower"], ids), "times": times}
+        return {
+            "text": out.last_hidden_state.float(),
+            "text_mask": mask,
+            "pooled": out.pooler_output.float(),
+            "times": times,
+        }
 
     def loss(
         self, modules: Modules, batch: dict[str, Tensor], generator: torch.Generator

@@ -21,7 +21,7 @@ from vidgen.train.distributed import World
 from vidgen.train.recipe import section
 from vidgen.train.task import Modules
 from vidgen.train.tasks.latents import cached
-from vidgen.train.tasks.shown import importance, shown, shown_name
+from vidgen.train.tasks.shown import shown, shown_name
 from vidgen.train.tasks.text_to_latents import TextToLatentsTask
 
 
@@ -106,7 +106,8 @@ class KeyframesTask(TextToLatentsTask):
         """`b 1 t h w`, 1 on average, so that the learning rate need not change."""
         if self.weights.object_weight == 1:
             return None
-        return importance(batch["shown"], self.weights.object_weight)
+        more = 1 + (self.weights.object_weight - 1) * batch["shown"].float()[:, None]
+        return more / more.mean()
 
     def draw_levels(self, n: int, generator: torch.Generator) -> Level:
         return losses.logit_normal_flow(

@@ -31,10 +31,3 @@ def shown_name(clips: Geometry, height: int, width: int) -> str:
     """What a cache of this is called: all that decides it, but for scenes."""
     size = f"{clips.num_frames}x{clips.height}x{clips.width}@{clips.fps:g}"
     return f"{size}-{height}x{width}-r{RENDERER}"
-
-
-def importance(seen: Tensor, weight: float) -> Tensor:
-    """How much each number of latents counts, `b 1 t h w`, 1 on average so that the learning rate
-    need not change: `weight` times as much where `seen` `b t h w` is 1."""
-    more = 1 + (weight - 1) * seen.float()[:, None]
-    return more / more.mean()
