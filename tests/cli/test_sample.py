@@ -12,6 +12,7 @@ from vidgen.errors import Exit
 from vidgen.io.stream import read_stream
 from vidgen.io.video import read_video
 from vidgen.systems import world
+from vidgen.systems.base import Enlarged
 
 PROMPT = "a red ball bounces"
 
@@ -189,3 +190,11 @@ def test_plans_tell_of_every_stage(run):
     heads = [line for line in plan.splitlines() if not line.startswith(" ")]
     assert heads == ["encode-text", "sample-keyframes", "interpolate"]
     assert "[4, 33, 2, 4] float32" in plan
+
+
+@pytest.mark.parametrize(
+    ("largest", "height", "scale"),
+    [(None, 40, 2), (80, 40, 2), (160, 40, 4), (80, 80, 1), (80, 160, 1), (80, 60, 2)],
+)
+def test_pictures_become_the_largest_that_the_upsampler_learned_to_make(largest, height, scale):
+    assert Enlarged(largest).scale(height) == scale

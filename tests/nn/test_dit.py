@@ -133,6 +133,18 @@ def test_a_network_grows_self_conditioned_and_computes_the_same(network):
         grown(own, network.config)
 
 
+def test_patches_of_another_size_keep_the_blocks(network):
+    larger = tuple(2 * n for n in network.config.patch)
+    own = grown(network, replace(network.config, patch=larger))
+    old = network.state_dict()
+    for key, value in own.state_dict().items():
+        if key.startswith("final."):
+            assert not value.any(), key  # as a new network's
+        elif key != "patch_in.weight":
+            assert torch.equal(value, old[key]), key
+    assert own.patch_in.weight.shape == (32, 8 * network.patch_in.in_features)
+
+
 def test_without_tokens_of_a_call_before_every_weight_has_a_gradient(network):
     """Processes with a copy each wait for all of them."""
     own = grown(network, replace(network.config, self_conditioned=True))

@@ -227,6 +227,7 @@ def test_what_is_exported_is_what_the_stage_samples(tiny_model, tmp_path):
     own = Upsampler.of(model).settings
     assert (own.prediction, own.noise_level, own.max_noise_level) == ("flow", 0.05, 0.3)
     assert (own.fps, own.max_skip, own.num_inference_steps, own.spread) == (24.0, 12, 1, 0.2)
+    assert own.largest == SIZES[-1][0]
     assert model.latent_space == ModelFolder(tiny_model).latent_space
     record = Record.make(
         "latents", "a",

@@ -20,7 +20,7 @@ Passes = Annotated[
 ]  # fmt: skip
 Scale = Annotated[
     float | None,
-    option("--scale", metavar="X", default="2 where the model has an upsampler",
+    option("--scale", metavar="X", default="as far as the model's upsampler was trained to go",
            help="sides 1, 2, 4 or 8 times as long as the keyframes'"),
 ]  # fmt: skip
 
@@ -39,13 +39,15 @@ def passes_of(folder: ModelFolder, asked: int | None, console: Console) -> int:
 
 def scale_of(folder: ModelFolder, asked: float | None, console: Console) -> int:
     """How many times longer sides become, in the same way. UsageError for what can't be."""
-    from vidgen.systems.base import DOUBLINGS, Geometry
+    from vidgen.systems.base import DOUBLINGS, Enlarged, Geometry
 
     if asked is None:
-        there = _has(folder, UPSAMPLER, console, "the size of its keyframes")
-        if there and folder.in_pixels:
-            return folder.sample(UPSAMPLER, Geometry).height // folder.geometry.height
-        return 2 if there else 1
+        if not _has(folder, UPSAMPLER, console, "the size of its keyframes"):
+            return 1
+        height = folder.geometry.height
+        if folder.in_pixels:
+            return folder.sample(UPSAMPLER, Geometry).height // height
+        return folder.sample(UPSAMPLER, Enlarged).scale(height)
     scales = (1, *DOUBLINGS)
     if asked not in scales:
         raise UsageError(

@@ -167,7 +167,8 @@ class VideoDiT(nn.Module):
 @torch.no_grad()
 def grown(network: VideoDiT, config: DiTConfig) -> VideoDiT:
     """A network of these sizes that computes what `network` computes: it may have more blocks,
-    which add nothing yet, and may be self-conditioned, with tokens that count for nothing yet.
+    which add nothing yet, and may be self-conditioned, with tokens that count for nothing yet. With
+    patches of another size its first and last layers begin anew, and it computes zeros.
 
     New blocks are spread evenly, each behind the block it begins as a copy of, with the last layers
     of its three branches zero (Net2DeeperNet's identity layers, Chen et al. 2015, for residual
@@ -178,12 +179,15 @@ def grown(network: VideoDiT, config: DiTConfig) -> VideoDiT:
         network.config,
         depth=max(have, depth),
         self_conditioned=network.config.self_conditioned or config.self_conditioned,
+        patch=config.patch,
     )
     if more != config:
         raise ValueError(f"{network.config} can't become {config}")
     deep = VideoDiT(config)
     state = deep.state_dict()
-    state |= {key: value for key, value in old.items() if not key.startswith("blocks.")}
+    anew = () if network.config.patch == config.patch else ("patch_in.weight", "final.")
+    kept = [key for key in old if not key.startswith(("blocks.", *anew))]
+    state |= {key: old[key] for key in kept}
     sources = [i * have // depth for i in range(depth)]  # 0 0 1 2 2 3 … for three from two
     for i, source in enumerate(sources):
         prefix = f"blocks.{source}."

@@ -87,6 +87,21 @@ class ClipSampler(Sampler):
 
 
 @dataclass(frozen=True)
+class Enlarged:
+    """What the config of an upsampler of latents says of the pictures that it makes."""
+
+    largest: int | None = None  # pixels high: the largest that it learned to make; None: not known
+
+    def scale(self, height: int) -> int:
+        """How many times longer the sides of pictures this high become unless the user says
+        otherwise: as many as bring them to the largest that it learned to make; 2 where that is
+        not known, or doubling doesn't bring them there."""
+        if self.largest is not None and height >= self.largest:
+            return 1
+        return next((n for n in DOUBLINGS if n * height == self.largest), 2)
+
+
+@dataclass(frozen=True)
 class Geometry:
     """What a transformer makes: `num_frames` keyframes of `height` × `width` at `fps`."""
 

@@ -89,6 +89,9 @@ class Settings(ClipSampler):
     spread: float = 0.27  # of what latents have beside enlarged ones
     noise_level: float = 0.05  # unless the user names one
     max_noise_level: float = 0.5  # the largest that it was trained on
+    largest: int | None = (
+        None  # pixels high: the largest that it learned to make, as `Enlarged` has
+    )
 
     def details(self, enlarged: Tensor, latents: Tensor) -> Tensor:
         """What the network makes of noise."""

@@ -95,7 +95,7 @@ class UpsamplingTask(Task):
             self.weights.prediction, "linear_flow", "dpmpp_2m", self.weights.steps,
             spread=self.weights.spread or 1.0, noise_level=min(0.05, self.weights.noise_level),
             max_noise_level=self.weights.noise_level, fps=24.0,
-            max_skip=round(24 / min(self.data.fps)),
+            max_skip=round(24 / min(self.data.fps)), largest=self.data.sizes[-1][0],
         )  # fmt: skip
         if 0 < self.config.skip_rows <= self.settings.max_skip:
             raise UsageError(
