@@ -17,7 +17,7 @@ from vidgen.diffusion.prediction import (
 )
 from vidgen.diffusion.schedules import SCHEDULES
 
-NAMES = ["x0", "shrunk", "eps", "v", "flow", "edm", "snap"]
+NAMES = ["x0", "x0_flow", "shrunk", "eps", "v", "flow", "edm", "snap"]
 ROWS = [PREDICTIONS[name]() for name in NAMES] + [Edm(1.0), Edm(0.1), Snap(0.5)]
 IDS = [*NAMES, "edm-1.0", "edm-0.1", "snap-0.5"]
 
@@ -46,6 +46,23 @@ def test_shrunk_shows_the_best_linear_guess(alpha, sigma):
     shown, t = PREDICTIONS["shrunk"]().inputs(z, at)
     assert t == at.t
     assert abs(float((shown - x0) @ z[0])) < 1e-9 * (1 + float(z.norm()))
+
+
+@given(t=st.floats(0.1, 1), off=st.floats(-2, 2))
+def test_x0_flow_counts_errors_as_flow_does(t, off):
+    """On flow's levels: the loss of an estimate that is off by so much, as either network says
+    it."""
+    x0, eps = pair()
+    at = level(1 - t, t)
+    z = noised(x0, eps, at)
+    velocity = (z - (x0 + off)) / t
+    losses = []
+    for name, out in (("flow", velocity), ("x0_flow", x0 + off)):
+        prediction = PREDICTIONS[name]()
+        torch.testing.assert_close(prediction.x0(out, z, at), x0 + off, rtol=1e-9, atol=1e-9)
+        error = (out - prediction.target(x0, eps, at)).square().mean()
+        losses.append(float(error * prediction.weight(at)))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6, abs=1e-12)
 
 
 @pytest.mark.parametrize("prediction", ROWS, ids=IDS)

@@ -1,16 +1,17 @@
 """What a network's raw output means, and how to get x0 from it.
 
-Seven conventions, one table; all are written for any (alpha, sigma), so none assumes
+Eight conventions, one table; all are written for any (alpha, sigma), so none assumes
 alpha^2 + sigma^2 = 1 or alpha + sigma = 1:
 
-    name   output                                    x0 =
-    x0     x0                                        out
-    shrunk x0, seeing z as a guess of it             out
-    eps    eps                                       (z - sigma out) / alpha
-    v      alpha eps - sigma x0                      (alpha z - sigma out) / (alpha^2 + sigma^2)
-    flow   eps - x0                                  (z - sigma out) / (alpha + sigma)
-    edm    (sigma x0 / sd - alpha sd eps) / n        c_skip z + c_out out
-    snap   (sd eps - sigma x0 / sd) / m              c_skip z + c_out out
+    name     output                                    x0 =
+    x0       x0                                        out
+    x0_flow  x0, its error weighed as flow's           out
+    shrunk   x0, seeing z as a guess of it             out
+    eps      eps                                       (z - sigma out) / alpha
+    v        alpha eps - sigma x0                      (alpha z - sigma out) / (alpha^2 + sigma^2)
+    flow     eps - x0                                  (z - sigma out) / (alpha + sigma)
+    edm      (sigma x0 / sd - alpha sd eps) / n        c_skip z + c_out out
+    snap     (sd eps - sigma x0 / sd) / m              c_skip z + c_out out
 
 with sd = sigma_data, n^2 = sigma^2 + alpha^2 sd^2 and m^2 = sigma^2 + sd^2. Law L1:
 x0(target(x0, eps), z) = x0 for every row and every level; at alpha = 0 `eps` alone cannot hold and
@@ -68,6 +69,18 @@ class X0(_Plain):
 
     def target(self, x0: Tensor, eps: Tensor, level: Level) -> Tensor:
         return x0
+
+
+class X0Flow(X0):
+    """The clean sample, and its error counts as much as that of the velocity it stands for, which
+    on levels of flow is error / sigma (Li and He 2025, arXiv 2511.13720, §4.3). What is clean lies
+    near few directions, and noise in all: a network that is narrow for the numbers of its patches
+    learns the one sooner. Of sigma below `FLOOR` errors count as at `FLOOR`."""
+
+    FLOOR = 0.1
+
+    def weight(self, level: Level) -> Tensor:
+        return 1 / level.sigma.clamp(min=self.FLOOR) ** 2
 
 
 class Shrunk(X0):
@@ -206,6 +219,7 @@ class Snap:
 
 PREDICTIONS: dict[str, Callable[..., Prediction]] = {
     "x0": X0,
+    "x0_flow": X0Flow,
     "shrunk": Shrunk,
     "eps": Eps,
     "v": V,

@@ -30,7 +30,7 @@ class Loss:
     """What the network's output means, and the distribution of noise levels:
     t = sigmoid(N(mean, std)) (Esser et al. 2024, §3.1)."""
 
-    prediction: Literal["flow", "x0", "v"] = "flow"
+    prediction: Literal["flow", "x0", "x0_flow", "v"] = "flow"
     t_mean: float = 0.4
     t_std: float = 1.0
     # How much more a number counts where there is an object, or its edge or shadow. A fifth of the
