@@ -31,7 +31,7 @@ def test_a_figure_and_its_interval() -> None:
 
 
 def test_verdicts() -> None:
-    from benchmarks.claim_report import NO, OPEN, YES, difference, overall
+    from benchmarks.claim_report import COST, NO, OPEN, YES, difference, overall
 
     higher, lower = [2.0, 3.1, 4.0], [1.0, 2.0, 3.0]
     found = difference("x", higher, lower, side="above")
@@ -43,6 +43,7 @@ def test_verdicts() -> None:
     assert overall([found, found]) == YES
     assert overall([found, unsure]) == OPEN
     assert overall([found, unsure, against]) == NO
+    assert overall([]) == COST
 
 
 def test_what_is_measured_is_not_measured_again(tmp_path) -> None:
