@@ -99,6 +99,22 @@ def test_a_self_conditioned_model_goes_on_from_one_that_is_not(trained, tmp_path
         make_task(recipe("keyframes", DIT, start)).network()
 
 
+def test_a_model_goes_on_with_other_patches_and_another_prediction(trained, tmp_path):
+    """Its blocks do; with the patches it had, its last layer would be misunderstood."""
+    data = {
+        "vae": str(trained / "vae" / "model"), "text": str(trained / "text" / "model"),
+        "cache": str(trained / "cache"), "num": 32, "num_frames": 3, "height": 16, "width": 32,
+        "start": str(trained / "keyframes" / "model"),
+    }  # fmt: skip
+    told = {"prediction": "x0_flow"}
+    with pytest.raises(UsageError, match="which predicts `flow`, and"):
+        make_task(recipe("keyframes", DIT, data, loss=told)).network()
+    task = make_task(recipe("keyframes", DIT | {"patch": [1, 2, 4]}, data, loss=told))
+    network, old = task.network(), world.load_transformer(ModelFolder(Path(data["start"])))
+    kept = network.blocks[0].mlp[0].weight, old.blocks[0].mlp[0].weight.float()
+    assert torch.equal(*kept) and not network.final.weight.any()
+
+
 def test_a_model_can_be_stored_in_eight_bits(trained, tmp_path):
     """Half the bytes, the same tensors but for rounding, and a folder like any other."""
     out = tmp_path / "run"

@@ -68,18 +68,25 @@ class KeyframesTask(TextToLatentsTask):
         self.sampler = Sampler(meaning, "linear_flow", "dpmpp_2m_sde", 16, 2.5, shift=3.0)
 
     def network(self) -> VideoDiT:
-        """With `data.start`, what that computes."""
+        """With `data.start`, what that computes; with other patches, its blocks alone."""
         network = VideoDiT(self.config)
         if self.data.start is None:
             return network
-        trained = world.load_transformer(ModelFolder(Path(self.data.start)))
+        folder = ModelFolder(Path(self.data.start))
+        trained = world.load_transformer(folder)
+        known = folder.sampler.prediction
+        if trained.config.patch == self.config.patch and known != self.weights.prediction:
+            raise UsageError(
+                f"recipe: data.start is {self.data.start}, which predicts `{known}`, and"
+                f" loss.prediction is `{self.weights.prediction}`"
+            )
         try:
             return grown(trained.float(), self.config).requires_grad_(True)
         except ValueError:
             raise UsageError(
                 f"recipe: data.start is {self.data.start}, whose transformer has other sizes",
                 next=f"make `model` the same as {self.data.start}/transformer/config.json,"
-                " but for more depth, or self_conditioned",
+                " but for more depth, self_conditioned, or patch",
             ) from None
 
     def prepare(self, modules: Modules, say: Callable[[str], None]) -> None:
