@@ -3,9 +3,10 @@
 #
 #   benchmarks/gpu.sh [OUT]      results under OUT (default: runs/gpu)
 #
-# First the tests that need a device, then Wan at released sizes against diffusers, then the judge and
-# the model of the full world (preset base), each resuming from its last checkpoint, what the judge
-# says of it, and the benchmark table. What is done already is skipped. Exit 75: there is more to do.
+# First the tests that need a device, then Wan at released sizes against diffusers, then trainings,
+# each resuming from its last checkpoint: the shipped model's keyframes at 80 × 128, and the judge and
+# the model of the full world (preset base); what the judge says of that, and the benchmark table.
+# What is done already is skipped. Exit 75: there is more to do.
 #
 # GPU_SH_TINY=1 tries this script where there is no GPU: the part of Wan alone, shrunken.
 set -uo pipefail
@@ -61,6 +62,13 @@ run() { # NAME RECIPE MINUTES SETTINGS…
     [ "$code" = 0 ] && touch "$dir/model/.done"
     return "$code"
 }
+# A network as large as the shipped one, begun from its blocks: for `models promote`.
+run sharp-keyframes world-keyframes 8 --preset sharp --set data.start=vidgen/models/world \
+    --set data.vae=vidgen/models/world --set data.text=vidgen/models/world \
+    --set "data.cache=$out/cache" --set data.num=65536 --set data.num_full=32768 \
+    --set data.canonical=0.25 --set model.depth=16 --set model.self_conditioned=true \
+    --set loss.object_weight=3 --set batch_size=256 --set schedule.decay_fraction=0.95 \
+    --set export_dtype=int8 || exit $?
 run judge-full world-judge 4 --preset full || exit $?
 run base-autoencoder world-autoencoder 5 --preset base || exit $?
 run base-text world-text 2 --preset base || exit $?
