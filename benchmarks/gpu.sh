@@ -65,7 +65,7 @@ run() { # NAME RECIPE MINUTES SETTINGS…
 # A network as large as the shipped one, begun from its blocks: for `models promote`.
 run sharp-keyframes world-keyframes 8 --preset sharp --set data.start=vidgen/models/world \
     --set data.vae=vidgen/models/world --set data.text=vidgen/models/world \
-    --set "data.cache=$out/cache" --set data.num=65536 --set data.num_full=32768 \
+    --set "data.cache=$out/cache" --set data.num=32768 --set data.num_full=16384 \
     --set data.canonical=0.25 --set model.depth=16 --set model.self_conditioned=true \
     --set loss.object_weight=3 --set batch_size=256 --set schedule.decay_fraction=0.95 \
     --set export_dtype=int8 || exit $?

@@ -75,12 +75,17 @@ def test_the_three_parts_make_a_model_that_samples(trained):
     assert record.torch("latents").isfinite().all()
 
 
-def test_a_self_conditioned_model_goes_on_from_one_that_is_not(trained, tmp_path):
-    data = {
+def going_on(trained) -> dict:
+    """The data of a training that begins with the trained keyframes."""
+    return {
         "vae": str(trained / "vae" / "model"), "text": str(trained / "text" / "model"),
         "cache": str(trained / "cache"), "num": 32, "num_frames": 3, "height": 16, "width": 32,
         "start": str(trained / "keyframes" / "model"),
     }  # fmt: skip
+
+
+def test_a_self_conditioned_model_goes_on_from_one_that_is_not(trained, tmp_path):
+    data = going_on(trained)
     model = DIT | {"self_conditioned": True}
     result = train(recipe("keyframes", model, data), tmp_path / "run", device="cpu")
     assert math.isfinite(result.measures["val_loss"])
@@ -101,11 +106,7 @@ def test_a_self_conditioned_model_goes_on_from_one_that_is_not(trained, tmp_path
 
 def test_a_model_goes_on_with_other_patches_and_another_prediction(trained, tmp_path):
     """Its blocks do; with the patches it had, its last layer would be misunderstood."""
-    data = {
-        "vae": str(trained / "vae" / "model"), "text": str(trained / "text" / "model"),
-        "cache": str(trained / "cache"), "num": 32, "num_frames": 3, "height": 16, "width": 32,
-        "start": str(trained / "keyframes" / "model"),
-    }  # fmt: skip
+    data = going_on(trained)
     told = {"prediction": "x0_flow"}
     with pytest.raises(UsageError, match="which predicts `flow`, and"):
         make_task(recipe("keyframes", DIT, data, loss=told)).network()

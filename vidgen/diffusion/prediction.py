@@ -72,10 +72,10 @@ class X0(_Plain):
 
 
 class X0Flow(X0):
-    """The clean sample, and its error counts as much as that of the velocity it stands for, which
-    on levels of flow is error / sigma (Li and He 2025, arXiv 2511.13720, §4.3). What is clean lies
-    near few directions, and noise in all: a network that is narrow for the numbers of its patches
-    learns the one sooner. Of sigma below `FLOOR` errors count as at `FLOOR`."""
+    """x-prediction with the v-loss (Li and He 2025, arXiv 2511.13720): the clean sample, and its
+    error counts as that of the velocity it stands for, on levels of flow error / sigma. What is
+    clean lies near few directions, and noise in all: a network that is narrow for the numbers of
+    its patches learns the one sooner. Of sigma below `FLOOR` errors count as at `FLOOR`."""
 
     FLOOR = 0.1
 
