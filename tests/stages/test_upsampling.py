@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -334,3 +337,18 @@ def test_settings_of_a_shift_are_used(model):
 
     shifted = replace(found, settings=replace(found.settings, shift=3.0))
     assert [float(level.t) for level in shifted.levels(2)] == pytest.approx([1, 0.75, 0])
+
+
+def test_pictures_beyond_what_it_learned_are_warned_of_once(tiny_model, tmp_path):
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    path = folder / "upsampler" / "config.json"
+    config = json.loads(path.read_text())
+    config["sample"]["largest"] = 32
+    path.write_text(json.dumps(config))
+    model, heard = ModelFolder(folder), Listener()
+    small = [record(model.latent_space) for _ in range(3)]
+    larger(small, model, notify=heard, batch_size=1)
+    assert not heard.warnings
+    larger(small, model, notify=heard, batch_size=1, scale=4)
+    (line,) = heard.warnings
+    assert "64 pixels high are beyond" in line and line.endswith("learned, 32")

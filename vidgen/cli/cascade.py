@@ -60,7 +60,7 @@ def scale_of(folder: ModelFolder, asked: float | None, console: Console) -> int:
 
 
 def _has(folder: ModelFolder, component: str, console: Console, instead: str) -> bool:
-    there = (folder.path / component / "config.json").is_file()
+    there = (folder.place(component) / "config.json").is_file()
     if not there and not folder.released:
         console.say(f"`{folder.name}` has no component `{component}`: {instead}")
     return there

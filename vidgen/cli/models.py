@@ -32,6 +32,9 @@ the folders of --models: what each makes, which commands it serves, its size, an
 --model to use it. Components of several models that have the same weights, such as one text encoder
 of two, are named below.
 
+A model may share components with another, whose name is in its model_index.json: the network of a
+paper, on the latents and the text of the shipped model. They aren't counted in its size.
+
 `vidgen models add FOLDER` gives a model folder a name, which --model then takes, in every command.
 `vidgen models add OWNER/NAME`, or OWNER/NAME@REVISION, does so for a model of the Hugging Face hub
 that is in the hub's cache on this disk. Nothing is copied: the store has a link to each file that
@@ -116,6 +119,7 @@ _COMPONENT = obj(
     {
         "name": TEXT,
         "class": TEXT,
+        "of": or_null(TEXT),
         "parameters": or_null(WHOLE),
         "dtypes": array(TEXT),
         "bytes": WHOLE,
@@ -132,8 +136,8 @@ SCHEMAS = {
         "vidgen.models/1",
         "What `vidgen models --json` prints; `problems` are there after `verify`, those of a model"
         " itself are of files that belong to no component. stored: where a stored model comes from:"
-        " a folder, and of the hub `repo`, `revision` and `commit`. same_as: components of other"
-        " models with the same weight files",
+        " a folder, and of the hub `repo`, `revision` and `commit`. of: whose component it is,"
+        " where it is shared; same_as: components of other models with the same weight files",
         {
             "models": array(
                 obj(

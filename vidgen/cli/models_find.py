@@ -138,33 +138,38 @@ def _known(tell: Callable[[], Any]) -> Any:
 def _component(folder: ModelFolder, name: str, kind: tuple[str, str]) -> dict[str, Any]:
     """Sizes from the headers of its files, hashes as they are remembered; null for what a damaged
     component doesn't tell."""
-    files = sorted((folder.path / name).glob("*.safetensors"))
+    owner = folder.owner(name)
+    files = sorted(folder.place(name).glob("*.safetensors"))
     blobs = _known(lambda: [x for path in files for x in weights.blobs(path).values()]) or []
-    size = sum(p.stat().st_size for p in (folder.path / name).glob("*") if p.is_file())
+    size = sum(p.stat().st_size for p in folder.place(name).glob("*") if p.is_file())
     return {
         "name": name,
         "class": ".".join(kind),
+        "of": None if owner is folder else owner.name,
         "parameters": sum(map(weights.parameters, files)) if blobs else None,
         "dtypes": sorted({blob.dtype for blob in blobs}),
         "bytes": size,
         "files": [p.name for p in files],
         "sha256": _known(lambda: folder.sha256(name)) if files else None,
         "same_as": [],
-        "config": _config(folder.path / name),
+        "config": _config(folder.place(name)),
     }
 
 
 def compare(rows: Sequence[dict[str, Any]], found: Sequence[ModelFolder]) -> None:
     """Into `same_as` of the models' components: those of other models, of all that were `found`,
     that have the same bytes in their weight files."""
+    from vidgen.systems.base import ModelFolder
+
     parts = [(folder, part) for folder in found for part in components(folder)]
     for row in rows:
+        own = ModelFolder(Path(row["path"]))
         for mine in row["components"]:
-            size, digest = _size(Path(row["path"], mine["name"])), mine["sha256"]
+            size, digest = _size(own.place(mine["name"])), mine["sha256"]
             mine["same_as"] = [
                 f"{name_of(folder)}/{part}" for folder, part in parts
                 if digest and str(folder.path) != row["path"]
-                and _size(folder.path / part) == size  # so that only few are hashed
+                and _size(folder.place(part)) == size  # so that only few are hashed
                 and _known(partial(folder.sha256, part)) == digest
             ]  # fmt: skip
 

@@ -109,7 +109,9 @@ class Plan:
     @property
     def taken(self) -> bool:
         """Whether a model is in that place."""
-        return (self.place / "model_index.json").is_file()
+        from vidgen.systems.base import ModelFolder
+
+        return ModelFolder(self.place).is_there
 
     def words(self) -> str:
         lines = [f"{self.candidate.path}: would be checked, component by component"]
@@ -204,14 +206,17 @@ def promoted(plan: Plan) -> tuple[str, ...]:
 
 def put(plan: Plan, hashes: Mapping[str, str]) -> None:
     """The whole candidate with what the place keeps, or the place with the candidate's parts."""
-    from vidgen.systems.base import ModelFolder
+    from vidgen.systems.base import DEFAULT, ModelFolder
     from vidgen.systems.swap import put_in_place
 
-    place = ModelFolder(plan.place)
+    place, beside = ModelFolder(plan.place), ModelFolder(plan.place.parent / DEFAULT)
     if plan.judge is not None:
-        put_in_place(plan.candidate, plan.place, hashes, dict.fromkeys(plan.kept, place))
+        lender = beside if plan.place.name != DEFAULT and beside.is_there else None
+        put_in_place(plan.candidate, plan.place, hashes, dict.fromkeys(plan.kept, place), lender)
     else:
-        put_in_place(place, plan.place, hashes, dict.fromkeys(plan.parts, plan.candidate))
+        put_in_place(
+            place, plan.place, hashes, dict.fromkeys(plan.parts, plan.candidate), place.lender
+        )
 
 
 # --- before anything is computed ------------------------------------------------------------------
@@ -248,7 +253,7 @@ def _planned(candidate: ModelFolder, place: Path, num: int, judge: str | None) -
     from vidgen.systems.save import PARTS
 
     found = components(candidate)
-    there = ModelFolder(place) if (place / "model_index.json").is_file() else None
+    there = ModelFolder(place) if ModelFolder(place).is_there else None
     alike = there is not None and same(candidate, there, "vae")
     own = tuple(part for part in PARTS if part in found)
     parts = tuple(part for part in own if not (alike and there and same(candidate, there, part)))

@@ -15,7 +15,7 @@ def as_table(rows: Sequence[dict[str, Any]]) -> str:
         return "there are no models here; `vidgen models add` names some, `vidgen train` makes some"
     lines = [("model", "system", "makes", "serves", "size", "--model")]
     for m in rows:
-        size = _megabytes(sum(c["bytes"] for c in m["components"]))
+        size = _megabytes(sum(c["bytes"] for c in m["components"] if c["of"] is None))
         name = m["name"] if m["shipped"] or m["stored"] else m["path"]
         lines.append((m["name"], m["system"], _makes(m), ", ".join(m["serves"]), size, name))
     shared = list(_shared(rows))
@@ -58,7 +58,8 @@ def _detail(m: dict[str, Any]) -> Iterator[str]:
         count = f", {c['parameters']:,} parameters" if c["parameters"] is not None else ""
         kinds = f", {' and '.join(c['dtypes'])}" if c["dtypes"] else ""
         yield f"\n{c['name']}: {c['class']}{count}{kinds}, {_megabytes(c['bytes'])}"
-        lines = [("  sha256", c["sha256"])] if c["sha256"] else []
+        lines = [("  shared with", c["of"])] if c["of"] else []
+        lines += [("  sha256", c["sha256"])] if c["sha256"] else []
         lines += [("  same weights as", ", ".join(c["same_as"]))] if c["same_as"] else []
         lines += [(f"  {key}", jsonlib.dumps(v)) for key, v in _shown(c["config"])]
         yield from _columns(lines)

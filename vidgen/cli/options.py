@@ -126,8 +126,9 @@ Inputs = Annotated[
 # Own options with one meaning wherever they occur.
 Model = Annotated[
     str | None,
-    option("--model", metavar="MODEL", default="world",
-           help="a model folder, or a model by name (`vidgen models` lists them)"),
+    option("--model", "--system", metavar="MODEL", default="world",
+           help="a model folder, or a model by name (`vidgen models` lists them); that of a system"
+           " is named for it"),
 ]  # fmt: skip
 Seed = Annotated[
     Seeds | None,

@@ -118,8 +118,10 @@ def upsample(
         return
     method = method_of(folder, choices, compute)
     checked = (checked_record(record, method) for record in records)
+    told: set[int] = set()
     for clips in latents.alike(checked, compute.batch_size):
         _require_memory(clips, method, compute)
+        _warn_beyond(clips[0], method, told, notify)
         yield from _upsample(clips, method, compute, notify)
 
 
@@ -204,6 +206,19 @@ def _require_memory(records: list[Record], method: Method, compute: Compute) -> 
         what=f"--scale {scale} of {clips}",
         next=f"--batch-size 1, which takes about {alone}" if count > 1 else "a smaller --scale",
     )
+
+
+def _warn_beyond(record: Record, method: Method, told: set[int], notify: Notify) -> None:
+    """Once for each height: what is larger than the network learned to make."""
+    if (network := method.network) is None:
+        return
+    height, largest = record.attrs["height"] * int(method.choices.scale), network.settings.largest
+    if largest is not None and height > largest and height not in told:
+        told.add(height)
+        notify.warn(
+            f"`{record.id}`: pictures {height} pixels high are beyond what the upsampler of"
+            f" `{network.folder.name}` learned, {largest}"
+        )
 
 
 @torch.no_grad()

@@ -39,6 +39,8 @@ RELEASED = {
     "CogVideoXImageToVideoPipeline": "cogvideox",
 }
 OWN = "VidgenModel"  # the class of folders that are written here
+# What a model that shares components was made for → the component that decides it.
+LENT = {"latent_space": "vae", "text_encoder": "text_encoder"}
 
 S = TypeVar("S")
 
@@ -119,7 +121,8 @@ class Geometry:
 @dataclass(frozen=True)
 class ModelFolder:
     """A model on disk. Components are checked when asked for, so that a folder without a text
-    encoder still decodes."""
+    encoder still decodes. A model that says so in `shared` has the components that it names and
+    doesn't hold itself from the model of that name, beside it or shipped."""
 
     path: Path
 
@@ -148,6 +151,10 @@ class ModelFolder:
     def _class(self) -> str:
         return str(self.index.get("_class_name") or OWN)
 
+    @property
+    def is_there(self) -> bool:
+        return (self.path / "model_index.json").is_file()
+
     def require_known(self) -> None:
         """InputError for a pipeline of diffusers that nobody here runs."""
         if self._class not in (OWN, *RELEASED):
@@ -165,14 +172,49 @@ class ModelFolder:
             return None
         return import_module(f"vidgen.systems.{self.system}")
 
+    @cached_property
+    def lender(self) -> ModelFolder | None:
+        """The model that this one shares components with, if there is one. InputError where that is
+        not to be found, or has other latents or another text encoder than this one was made for."""
+        shared = self.index.get("shared")
+        if shared is None:
+            return None
+        where = f"{self.path}/model_index.json: shared"
+        if not isinstance(shared, dict) or not isinstance(shared.get("model"), str):
+            raise InputError(f"{where} names no model")
+        name = shared["model"]
+        places = (home / name for home in (self.path.parent, SHIPPED))
+        path = next((p for p in places if (p / "model_index.json").is_file()), None)
+        if path is None:
+            raise InputError(f"{where}: no model `{name}` beside it, and none is shipped")
+        lender = ModelFolder(path.resolve())
+        for key in LENT:
+            if (wanted := shared.get(key)) not in (None, own := getattr(lender, key)):
+                raise InputError(
+                    f"{where}: made for the {key.replace('_', ' ')} `{wanted}`, and {path} has"
+                    f" `{own}`",
+                    next=f"train it with `{name}` as it is now",
+                )
+        return lender
+
+    def owner(self, component: str) -> ModelFolder:
+        """The model whose component it is: this one, or the one that it is shared with."""
+        if (self.path / component).exists() or component not in self.index:
+            return self
+        return self.lender or self
+
+    def place(self, component: str) -> Path:
+        """The component's folder, whether it is there or not."""
+        return self.owner(component).path / component
+
     def has(self, component: str) -> bool:
         """Whether the component is there, with its config and weights."""
-        folder = self.path / component
+        folder = self.place(component)
         return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
 
     def component(self, name: str) -> Path:
         """The component's folder; InputError if the model has none."""
-        folder = self.path / name
+        folder = self.place(name)
         if not (folder / "config.json").is_file() and name != "tokenizer":
             raise InputError(
                 f"{self.path}: no component `{name}`",
@@ -184,7 +226,7 @@ class ModelFolder:
     def config(self, component: str) -> dict[str, Any]:
         """The component's `config.json`."""
         self.component(component)
-        return self._json(f"{component}/config.json")
+        return self.owner(component)._json(f"{component}/config.json")
 
     def weight_files(self, component: str) -> list[Path]:
         """The component's safetensors files; several when it is sharded. Where there are variants
@@ -227,7 +269,8 @@ class ModelFolder:
 
     def identity(self, component: str) -> dict[str, str]:
         """What the log says of a component: its model's name and its weights' hash."""
-        return {"name": f"{self._maker}/{component}", "sha256": self.sha256(component)}
+        maker = self.owner(component)._maker
+        return {"name": f"{maker}/{component}", "sha256": self.sha256(component)}
 
     @property
     def in_pixels(self) -> bool:
@@ -248,7 +291,8 @@ class ModelFolder:
         """The name of this autoencoder's latents: its config and weights, hashed; or PIXELS."""
         if self.in_pixels:
             return PIXELS
-        return weights.content_id(f"{self._maker}-vae", self.config("vae"), self.sha256("vae"))
+        maker = self.owner("vae")._maker
+        return weights.content_id(f"{maker}-vae", self.config("vae"), self.sha256("vae"))
 
     @cached_property
     def text_encoder(self) -> str:
@@ -256,7 +300,8 @@ class ModelFolder:
         config, digest = self.config("text_encoder"), self.sha256("text_encoder")
         if self.released:
             config = config | self.released.text_settings(self)
-        return weights.content_id(f"{self._maker}-text", config, digest)
+        maker = self.owner("text_encoder")._maker
+        return weights.content_id(f"{maker}-text", config, digest)
 
     @property
     def _maker(self) -> str:
@@ -279,7 +324,7 @@ class ModelFolder:
 
     def sample(self, component: str, kind: type[S]) -> S:
         """What the component's config says of sampling with it, under `sample`."""
-        where = f"{self.path / component}/config.json: "
+        where = f"{self.place(component)}/config.json: "
         sample = self.config(component).get("sample")
         if not isinstance(sample, dict):
             raise InputError(f"{where}no `sample`, which says what the network makes")
@@ -288,7 +333,7 @@ class ModelFolder:
     def size(self, component: str, key: str) -> int:
         """A whole number above zero in the component's config."""
         value = self.config(component).get(key)
-        return _checked("int", value, f"{self.path / component}/config.json: {key}")
+        return _checked("int", value, f"{self.place(component)}/config.json: {key}")
 
     def _json(self, relative: str) -> dict[str, Any]:
         path = self.path / relative

@@ -31,7 +31,7 @@ Module = TypeVar("Module", bound=nn.Module)
 def filled(network: type, config: type, folder: ModelFolder, component: str):
     """Build on the meta device and let the weights be the memory map of the file. InputError for a
     config that builds no network, or another one than that of the weights."""
-    path = folder.path / component
+    path = folder.place(component)
     made: Any = sizes(network, config, folder, component)
     with on_meta():
         module = built(lambda: network(made), f"{path}/config.json", network.__name__)
@@ -58,7 +58,7 @@ def filled_released(
     """The same where files name tensors as they were released: `released` takes our names and gives
     ours → theirs. InputError for a config that builds no network, or for other tensors than its
     network's, by the names that the files have."""
-    path = folder.path / component
+    path = folder.place(component)
     with on_meta():
         module = built(build, f"{path}/config.json")
     own = module.state_dict()
@@ -84,7 +84,7 @@ def released_windows(
     own = network.state_dict()
     names = released(own)
     expected = {names[name]: tuple(x.shape) for name, x in own.items()}
-    _require_same(folder.path / component, expected, {n: w.shape for n, w in found.items()})
+    _require_same(folder.place(component), expected, {n: w.shape for n, w in found.items()})
     return {name: found[theirs] for name, theirs in names.items()}
 
 
@@ -110,7 +110,7 @@ def sizes(network: type, kind: type[T], folder: ModelFolder, component: str) -> 
         k: v for k, v in folder.config(component).items()
         if k in kind.__dataclass_fields__  # type: ignore[attr-defined]
     }  # fmt: skip
-    return built(lambda: kind(**known), f"{folder.path / component}/config.json", network.__name__)
+    return built(lambda: kind(**known), f"{folder.place(component)}/config.json", network.__name__)
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class ClipNetwork:
     ) -> Self:  # fmt: skip
         """InputError if the model has no such component, or one that takes and gives other
         `channels` than its latents want, or that makes no sense."""
-        path = folder.path / component
+        path = folder.place(component)
         sample = folder.sample(component, settings)
         config = sizes(UNet, UNetConfig, folder, component)
         for key, wanted in zip(("in_channels", "out_channels"), channels, strict=True):
@@ -173,7 +173,7 @@ class ClipNetwork:
         return self._named("prediction", PREDICTIONS)()
 
     def _named(self, key: str, table: Any) -> Any:
-        path = self.folder.path / self.component / "config.json"
+        path = self.folder.place(self.component) / "config.json"
         return named(key, table, self.settings, path)
 
 

@@ -88,7 +88,7 @@ def _changed_files(folder: ModelFolder, name: str) -> list[str]:
     """Files whose bytes no longer are those that were hashed when they were last used: a disk
     that forgets, or a tool that sets times back."""
     changed = []
-    for path in sorted((folder.path / name).glob("*.safetensors")):
+    for path in sorted(folder.place(name).glob("*.safetensors")):
         with path.open("rb") as f:
             now = hashlib.file_digest(f, "sha256").hexdigest()
         if now != weights.sha256(path):
@@ -166,7 +166,7 @@ def _tokenizer(folder: ModelFolder) -> list[str]:
             size = Tokenizer(path, 512).fast.get_vocab_size()
         except Exception as error:  # tokenizers raises nothing narrower
             return [f"tokenizer.json can't be read: {error}"]
-    if not (folder.path / "text_encoder" / "config.json").is_file():
+    if not (folder.place("text_encoder") / "config.json").is_file():
         return []  # which is the text encoder's problem
     vectors = folder.config("text_encoder").get("vocab_size", size)
     if size > vectors:

@@ -13,7 +13,7 @@ COMPONENT = "video_decoder"
 
 
 def has_video_decoder(folder: ModelFolder) -> bool:
-    return (folder.path / COMPONENT / "config.json").is_file()
+    return (folder.place(COMPONENT) / "config.json").is_file()
 
 
 def load_video_decoder(folder: ModelFolder) -> MoVQDecoder:
@@ -23,6 +23,6 @@ def load_video_decoder(folder: ModelFolder) -> MoVQDecoder:
         own, vae = folder.size(COMPONENT, key), folder.size("vae", key)
         if own != vae:
             raise InputError(
-                f"{folder.path / COMPONENT}/config.json: {key} is {own}, that of its vae is {vae}"
+                f"{folder.place(COMPONENT)}/config.json: {key} is {own}, that of its vae is {vae}"
             )
     return filled(MoVQDecoder, MoVQConfig, folder, COMPONENT)

@@ -271,7 +271,7 @@ class InterpolationTask(Task):
         component = INTERPOLATIONS[self.data.method]
         config = {"_class_name": "UNet", **self.config.to_dict(), "sample": asdict(self.settings)}
         self.write_component(folder / component, config, modules["interpolation"])
-        save.copy_component(self.vae_folder.path / "vae", folder / "vae")
+        save.copy_component(self.vae_folder.place("vae"), folder / "vae")
         save.write_index(folder, self.vae_folder.name, self.vae_folder.system, [component, "vae"])
 
 

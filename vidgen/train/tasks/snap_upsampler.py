@@ -117,7 +117,7 @@ class SnapUpsamplerTask(SnapPixelsTask):
         the upsampler."""
         parts = ["text_encoder", "tokenizer", "transformer", "scheduler"]
         for part in parts:
-            save.copy_component(self.base.path / part, folder / part)
+            save.copy_component(self.base.place(part), folder / part)
         config = {"_class_name": "FIT", **self.config.to_dict()}
         config["sample"] = asdict(self.sampler) | asdict(self.geometry)
         self.write_component(folder / UPSAMPLER, config, modules["transformer"])

@@ -157,12 +157,12 @@ class TextToLatentsTask(CaptionedTask):
         config = {"_class_name": kind, **self.config.to_dict()}
         config["sample"] = asdict(self.geometry)
         self.write_component(folder / "transformer", config, modules["transformer"])
-        save.copy_component(self.vae_folder.path / "vae", folder / "vae")
+        save.copy_component(self.vae_folder.place("vae"), folder / "vae")
         for part in ("text_encoder", "tokenizer"):
-            save.copy_component(self.text_folder.path / part, folder / part)
+            save.copy_component(self.text_folder.place(part), folder / part)
         save.write_json(folder / "scheduler" / "scheduler_config.json", asdict(self.sampler))
-        more = [part for part in save.PARTS if (self.vae_folder.path / part).is_dir()]
+        more = [part for part in save.PARTS if self.vae_folder.place(part).is_dir()]
         for part in more:
-            save.copy_component(self.vae_folder.path / part, folder / part)
+            save.copy_component(self.vae_folder.place(part), folder / part)
         parts = ["text_encoder", "tokenizer", "transformer", "vae", "scheduler", *more]
         save.write_index(folder, self.vae_folder.name, self.system, parts, {"transformer": kind})

@@ -224,7 +224,7 @@ class TextToPixelsTask(CaptionedTask):
         config = {"_class_name": kind, **self.config.to_dict(), "sample": sample}
         self.write_component(folder / "transformer", config, modules["transformer"])
         for part in ("text_encoder", "tokenizer"):
-            save.copy_component(self.text_folder.path / part, folder / part)
+            save.copy_component(self.text_folder.place(part), folder / part)
         save.write_json(folder / "scheduler" / "scheduler_config.json", asdict(self.sampler))
         parts = ["text_encoder", "tokenizer", "transformer", "scheduler"]
         save.write_index(folder, self.name, self.system, parts, {"transformer": kind})

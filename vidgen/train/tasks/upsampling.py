@@ -297,7 +297,7 @@ class UpsamplingTask(Task):
         """The network, and the autoencoder whose latents it works on, byte for byte."""
         config = {"_class_name": "UNet", **self.config.to_dict(), "sample": asdict(self.settings)}
         self.write_component(folder / COMPONENT, config, modules[COMPONENT])
-        save.copy_component(self.vae_folder.path / "vae", folder / "vae")
+        save.copy_component(self.vae_folder.place("vae"), folder / "vae")
         save.write_index(folder, self.vae_folder.name, self.vae_folder.system, [COMPONENT, "vae"])
 
 

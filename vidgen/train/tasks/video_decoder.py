@@ -166,7 +166,7 @@ class VideoDecoderTask(Task):
         """`video_decoder/`, beside the autoencoder whose latents it decodes, byte for byte."""
         config = {"_class_name": "MoVQDecoder", "stride": self.config.stride}
         self.write_component(folder / COMPONENT, config | self.config.to_dict(), modules[COMPONENT])
-        save.copy_component(self.vae_folder.path / "vae", folder / "vae")
+        save.copy_component(self.vae_folder.place("vae"), folder / "vae")
         save.write_index(folder, self.vae_folder.name, self.vae_folder.system, ["vae", COMPONENT])
 
 
