@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from vidgen.errors import TryAgain, UsageError, VidgenError, is_out_of_memory
 from vidgen.systems.load import first_line
-from vidgen.train import checkpoint, distributed
+from vidgen.train import checkpoint, distributed, heap
 from vidgen.train.checkpoint import Training
 from vidgen.train.distributed import World, full
 from vidgen.train.ema import Ema
@@ -69,6 +69,8 @@ def train(
         distributed.join(device) as world,
         Journal(Path(out), progress, quiet=not world.is_main) as journal,
     ):
+        if world.device.type == "cpu":
+            heap.keep_freed()
         # No name is bound to the run: its shards must be gone before the processes part.
         return Run(recipe, world, journal, found, compile).until_spent()
 
