@@ -8,15 +8,19 @@ import pytest
 import torch
 from torch import nn
 
+from vidgen.cli.models_find import components
 from vidgen.diffusion import groups
 from vidgen.diffusion.groups import PACKINGS
 from vidgen.diffusion.schedules import cosine_betas
-from vidgen.errors import UsageError
+from vidgen.errors import InputError, UsageError
 from vidgen.io.record import Record
+from vidgen.nn.group_dit import GroupDiT
 from vidgen.stages.base import Compute
 from vidgen.stages.interpolate import Choices, interpolate
+from vidgen.stages.plan import interpolating
 from vidgen.systems.base import ModelFolder
 from vidgen.systems.interpolation import Interpolator
+from vidgen.systems.verify import verify
 from vidgen.train.recipe import Optim, Recipe
 from vidgen.train.tasks.interpolation import InterpolationTask
 from vidgen.train.tasks.latents import encode_scenes
@@ -261,3 +265,55 @@ def test_a_spread_that_is_not_given_is_told(tiny_model, tmp_path, monkeypatch):
     monkeypatch.setattr("vidgen.train.tasks.latents.SHARD", 4)
     monkeypatch.setattr("vidgen.train.tasks.latents.CHUNK", 4)
     task(tiny_model, **data).prepare(modules, lambda text: None)
+
+
+# --- a transformer in the U-Net's place -----------------------------------------------------------
+
+GROUPS = {
+    "network": "GroupDiT", "in_channels": 20, "out_channels": 12, "patch": [1, 2], "dim": 32,
+    "depth": 1, "heads": 2, "rope_dims": [4, 6, 6],
+}  # fmt: skip
+
+
+def of_groups(vae: Path, **more) -> InterpolationTask:
+    recipe = Recipe(
+        "interpolation", model=GROUPS, loss=RESIDUAL | {"guidance_scale": 1.0},
+        data={"vae": str(vae), "height": 16, "width": 32, "num_frames": FRAMES, **more},
+        steps=1, batch_size=8, optim=Optim(name="adamw"),
+    )  # fmt: skip
+    return InterpolationTask(recipe)
+
+
+def test_a_transformer_over_groups_blends_at_first_and_is_exported_with_its_name(
+    tiny_model, tmp_path
+):
+    made = of_groups(tiny_model, skips=[1, 2, 3])
+    made.held, made.held_skip = torch.randn(3, 4, 17, 2, 4), 3
+    modules = made.build()
+    found = made.evaluate(modules, 0)
+    assert found["psnr"] == pytest.approx(found["psnr_linear"], abs=1e-4)
+    made.export(modules, tmp_path / "model")
+    model = ModelFolder.find(str(tmp_path / "model"))
+    assert model.index["interpolation"] == ["vidgen", "GroupDiT"]
+    assert isinstance(Interpolator.of(model, "grouped").load(), GroupDiT)
+    assert [problems for _, problems in verify(model, components(model))] == [[], []]
+    tensors = {"latents": torch.randn(4, 3, 2, 4), "times": torch.arange(3).double() / 2}
+    record = Record.make("latents", "x", tensors, {"latent_space": model.latent_space, "fps": 2.0})
+    one, other = (
+        next(interpolate([record], model, Choices(method=method), compute=Compute("cpu")))
+        for method in ("grouped", "linear")
+    )
+    torch.testing.assert_close(one.torch("latents"), other.torch("latents"))
+    plan = interpolating(model, Compute("cpu"), [record], Choices())
+    assert "tiny/interpolation" in plan and "FLOPs" in plan
+
+
+def test_networks_of_another_name_are_refused(tiny_model, tmp_path):
+    made = of_groups(tiny_model, skips=[1, 2, 3])
+    made.export(made.build(), tmp_path / "model")
+    path = tmp_path / "model" / "interpolation" / "config.json"
+    path.write_text(path.read_text().replace("GroupDiT", "Warp"))
+    with pytest.raises(InputError, match="_class_name is `Warp`, must be UNet or GroupDiT"):
+        Interpolator.of(ModelFolder(tmp_path / "model"), "grouped")
+    with pytest.raises(UsageError, match=r"model\.network is Warp"):
+        task(tiny_model, model={"network": "Warp"})

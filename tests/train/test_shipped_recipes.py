@@ -35,7 +35,8 @@ def base(parts, tmp_path_factory) -> Path:
 def read(name: str, preset: str, parts: Path, base: Path, tmp_path: Path) -> Recipe:
     settings = []
     from_text = ("world-keyframes", "world-snap-video")
-    if name in (*from_text, "world-interpolation", "world-upsampler"):
+    on_latents = ("world-interpolation", "world-interpolation-transformer", "world-upsampler")
+    if name in (*from_text, *on_latents):
         settings = [f"data.vae={parts}", f"data.cache={tmp_path / 'cache'}"]
     if name in from_text or name == "world-snap-video-pixels":
         settings.append(f"data.text={parts}")

@@ -8,7 +8,7 @@ cross-attention, and as one pooled vector added to the embedding of the noise le
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from einops import rearrange
@@ -50,31 +50,45 @@ class DiTConfig:
         return asdict(self)
 
 
+class Sizes(Protocol):
+    """What a block has to know."""
+
+    @property
+    def dim(self) -> int: ...
+    @property
+    def heads(self) -> int: ...
+    @property
+    def mlp_ratio(self) -> float: ...
+    @property
+    def text_dim(self) -> int: ...  # 0: no text is read
+
+
 class Block(nn.Module):
     """Self-attention, cross-attention to text, MLP, each on a normalised residual stream."""
 
-    def __init__(self, config: DiTConfig) -> None:
+    def __init__(self, config: Sizes) -> None:
         super().__init__()
         dim, hidden = config.dim, int(config.dim * config.mlp_ratio)
         self.adaln = AdaptiveTable(dim, parts=6)
         self.norm1 = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
         self.self_attn = SelfAttention(dim, config.heads)
-        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
-        self.cross_attn = CrossAttention(dim, config.text_dim, config.heads)
+        if config.text_dim:
+            self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+            self.cross_attn = CrossAttention(dim, config.text_dim, config.heads)
+            # Adds nothing at the start; the shared modulation already closes the other two gates.
+            nn.init.zeros_(self.cross_attn.out.weight)
         self.norm3 = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
         self.mlp = nn.Sequential(
             nn.Linear(dim, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, dim)
         )
-        # Text adds nothing at the start; the shared modulation already closes the other two gates.
-        nn.init.zeros_(self.cross_attn.out.weight)
 
     def forward(
         self,
         x: Tensor,
         shared: Tensor,
         angles: Tensor,
-        text: Tensor,
-        text_mask: Tensor | None,
+        text: Tensor | None = None,
+        text_mask: Tensor | None = None,
         *,
         bias: Tensor | None = None,
         probe: Probe | None = None,
@@ -82,7 +96,8 @@ class Block(nn.Module):
         shift1, scale1, gate1, shift2, scale2, gate2 = self.adaln(shared)  # b d each
         y = modulate(self.norm1(x), shift1, scale1)
         x = x + gate1.unsqueeze(1) * self.self_attn(y, angles, bias=bias, probe=probe)
-        x = x + self.cross_attn(self.norm2(x), text, text_mask)
+        if text is not None:
+            x = x + self.cross_attn(self.norm2(x), text, text_mask)
         y = modulate(self.norm3(x), shift2, scale2)
         return x + gate2.unsqueeze(1) * self.mlp(y)
 

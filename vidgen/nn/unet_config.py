@@ -116,6 +116,12 @@ class UNetConfig:
         return self.window * 2 ** (len(self.widths) - 1)
 
     @property
+    def live(self) -> float:
+        """Numbers alive at the widest moment, for each latent that comes in: what came up beside
+        what came down, its norm, and a layer's way inside."""
+        return 8.0 * self.widths[0]
+
+    @property
     def has_frames(self) -> bool:
         """Whether there is an embedding of frame positions."""
         return self.variant not in ("spatial", "interpolation")

@@ -187,7 +187,7 @@ def _sample(
     network, packing = latents.placed(method, compute), groups.PACKINGS[system.method]
     skip = torch.tensor(skips)
     cond = interpolation.cond(
-        network.config, system.method, keyframes.to(device), skip.to(device), system.settings.fps
+        system.config, system.method, keyframes.to(device), skip.to(device), system.settings.fps
     )
     denoise = guidance.guided_by(system.denoiser(network), cond, "context", method.guidance_scale)
     noise = Noise([latents.source(r) for r in records], stage=f"{STAGE} {keyframes.shape[2]}")

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vidgen.diffusion.noise import Noise
 from vidgen.diffusion.prediction import Denoiser
@@ -16,7 +16,6 @@ from vidgen.errors import UsageError
 from vidgen.io import log
 from vidgen.io.record import Record
 from vidgen.nn import attention
-from vidgen.nn.unet import UNet
 from vidgen.stages.base import Compute, Loading, Notify, accelerated, batched
 from vidgen.stages.sample_keyframes import own_seed
 from vidgen.systems.base import ClipSampler
@@ -116,7 +115,7 @@ def told_skip(record: Record, seconds: float, network: ClipNetwork, notify: Noti
     return skip
 
 
-def placed(method: Method, compute: Compute) -> UNet:
+def placed(method: Method, compute: Compute) -> nn.Module:
     """The method's network, on the device and in the dtype."""
     assert method.loading is not None
     return method.loading.get().to(device=compute.torch_device(), dtype=compute.torch_dtype())

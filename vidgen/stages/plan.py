@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from vidgen.diffusion.groups import PACKINGS, STRIDE, frames_after
 from vidgen.io.record import Record, human_bytes
 from vidgen.nn.movq import MoVQDecoder
-from vidgen.nn.unet import UNet
 from vidgen.stages import memory, plan_clips, upsample
 from vidgen.stages.base import Compute
 from vidgen.stages.cascade import yet_to_come
@@ -132,16 +131,16 @@ def interpolating(
                 break
             t = frames_after(done, first)
             flops += alike * branches * _flops_of_groups(network, choices.method, (c, t, h, w))
-            cells = h * w * (t - 1) * network.config.widths[0]
-            live = max(live, together * branches * cells)
+            assert method.network is not None
+            cells = h * w * (t - 1)
+            live = max(live, together * branches * cells * method.network.config.live)
         made.append(f"[{c}, {frames_after(choices.passes, first)}, {h}, {w}] float32")
     rows = {"records": str(shapes.total()), "latents": ", ".join(made)}
     if network is None or method.network is None or folder is None:
         return table("interpolate", {"method": choices.method, **rows})
     solver = method.network.settings.solver
     calls = method.steps * EVALUATIONS.get(solver, 1)
-    # The widest moment: what came up beside what came down, its norm, and a layer's way inside.
-    live *= 8 * compute.torch_dtype().itemsize * (STRIDE + 1 if choices.method == "masked" else 1)
+    live *= compute.torch_dtype().itemsize * (STRIDE + 1 if choices.method == "masked" else 1)
     return table(
         "interpolate",
         {
@@ -154,12 +153,12 @@ def interpolating(
     )
 
 
-def _flops_of_groups(network: UNet, method: str, keyframes: tuple[int, ...]) -> int:
+def _flops_of_groups(network: nn.Module, method: str, keyframes: tuple[int, ...]) -> int:
     """Of one call of an interpolation network, for keyframes `c t h w`."""
     z = torch.empty(1, *PACKINGS[method].shape(keyframes), device="meta")
     skip = torch.empty(1, dtype=torch.int64, device="meta")
     told = torch.empty(1, *keyframes, device="meta")
-    cond = interpolation.cond(network.config, method, told, skip, 1.0)
+    cond = interpolation.cond(network.config, method, told, skip, 1.0)  # type: ignore[arg-type]
     call = interpolation.raw(network, method)
     return flops_of(call, z, torch.empty(1, device="meta"), cond)
 
@@ -245,10 +244,10 @@ def _enlarging_pixels(
     return table("upsample", words | rows)
 
 
-def _flops_of_enlarging(network: UNet, shape: tuple[int, ...]) -> int:
+def _flops_of_enlarging(network: nn.Module, shape: tuple[int, ...]) -> int:
     """Of one call of an upsampler that makes latents `c t h w`."""
     z, one = torch.empty(1, *shape, device="meta"), torch.empty(1, device="meta")
-    told = upsampling.cond(network.config, z, z, one, one.long(), 1.0)
+    told = upsampling.cond(network.config, z, z, one, one.long(), 1.0)  # type: ignore[arg-type]
     return flops_of(upsampling.raw(network), z, one, told)
 
 

@@ -282,7 +282,7 @@ def _sample(
     noise, told = (Noise(sources, stage=f"{name} {size}") for name in (STAGE, f"{STAGE}-told"))
     shape = tuple(large.shape[1:])
     cond = upsampling.cond(
-        network.config, large, told.initial(shape).to(device),
+        system.config, large, told.initial(shape).to(device),
         torch.full((len(records),), method.noise_level, device=device),
         torch.tensor(skips, device=device), system.settings.fps,
     )  # fmt: skip

@@ -47,13 +47,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vidgen.diffusion import groups, prediction
 from vidgen.diffusion.groups import PACKINGS
 from vidgen.diffusion.level import expand
 from vidgen.diffusion.prediction import Denoiser
-from vidgen.nn.unet import UNet, UNetConfig
+from vidgen.nn.group_dit import GroupDiTConfig
+from vidgen.nn.unet import UNetConfig
 from vidgen.systems.base import INTERPOLATIONS, ClipSampler, ModelFolder
 from vidgen.systems.load import ClipNetwork
 
@@ -92,6 +93,9 @@ class Interpolator(ClipNetwork):
     """An interpolation network that isn't loaded yet."""
 
     settings: Settings
+    config: UNetConfig | GroupDiTConfig
+
+    KINDS = ("UNet", "GroupDiT")
 
     @classmethod
     def of(cls, folder: ModelFolder, method: str) -> Interpolator:
@@ -107,7 +111,7 @@ class Interpolator(ClipNetwork):
         """A key of INTERPOLATIONS."""
         return next(method for method, name in INTERPOLATIONS.items() if name == self.component)
 
-    def denoiser(self, network: UNet) -> Denoiser:
+    def denoiser(self, network: nn.Module) -> Denoiser:
         """The network as `denoise(z, level, cond) → x0`; cond is made by `cond`."""
         return prediction.denoiser(raw(network, self.method), self.prediction())
 
@@ -122,7 +126,7 @@ def raw(network: Any, method: str) -> prediction.Network:
 
 
 def cond(
-    config: UNetConfig,
+    config: UNetConfig | GroupDiTConfig,
     method: str,
     keyframes: Tensor,
     skip: Tensor,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from inspect import signature
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from torch import Tensor, nn
 
@@ -19,6 +19,7 @@ from vidgen.diffusion.solvers import SOLVERS, Solver
 from vidgen.errors import InputError, UsageError
 from vidgen.io import weights
 from vidgen.io.windows import Window, windows
+from vidgen.nn.group_dit import GroupDiT, GroupDiTConfig
 from vidgen.nn.keys import Shapes, differences, shapes
 from vidgen.nn.meta import on_meta
 from vidgen.nn.unet import UNet, UNetConfig
@@ -113,15 +114,24 @@ def sizes(network: type, kind: type[T], folder: ModelFolder, component: str) -> 
     return built(lambda: kind(**known), f"{folder.place(component)}/config.json", network.__name__)
 
 
+# Networks that work on latents of clips, by the class that their config.json names.
+CLIP_NETWORKS: dict[str, tuple[type, type]] = {
+    "UNet": (UNet, UNetConfig), "GroupDiT": (GroupDiT, GroupDiTConfig),
+}  # fmt: skip
+UNET = "UNet"  # what a config that names none is of
+
+
 @dataclass(frozen=True)
 class ClipNetwork:
-    """A U-Net that works on latents of clips and isn't loaded yet: all that is known without its
+    """A network that works on latents of clips and isn't loaded yet: all that is known without its
     weights."""
 
     folder: ModelFolder
     component: str
     settings: ClipSampler
-    config: UNetConfig
+    config: Any
+
+    KINDS: ClassVar[tuple[str, ...]] = (UNET,)  # of CLIP_NETWORKS
 
     @classmethod
     def found(
@@ -132,7 +142,7 @@ class ClipNetwork:
         `channels` than its latents want, or that makes no sense."""
         path = folder.place(component)
         sample = folder.sample(component, settings)
-        config = sizes(UNet, UNetConfig, folder, component)
+        config: Any = sizes(*cls._kind(folder, component), folder, component)
         for key, wanted in zip(("in_channels", "out_channels"), channels, strict=True):
             own = folder.size(component, key)
             if own != wanted:
@@ -156,9 +166,20 @@ class ClipNetwork:
     def identity(self) -> dict[str, str]:
         return self.folder.identity(self.component)
 
-    def load(self) -> UNet:
+    @classmethod
+    def _kind(cls, folder: ModelFolder, component: str) -> tuple[type, type]:
+        name = folder.config(component).get("_class_name", UNET)
+        if name not in cls.KINDS:
+            raise InputError(
+                f"{folder.place(component)}/config.json: _class_name is `{name}`, must be"
+                f" {' or '.join(cls.KINDS)}"
+            )
+        return CLIP_NETWORKS[name]
+
+    def load(self) -> nn.Module:
         """The network, in the dtype of its weights, on the CPU."""
-        return filled(UNet, UNetConfig, self.folder, self.component)
+        kind = self._kind(self.folder, self.component)
+        return filled(*kind, self.folder, self.component)
 
     def levels(self, num_inference_steps: int) -> Levels:
         """The noise levels of a sampling run, noisiest first."""

@@ -66,7 +66,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 
 from vidgen.diffusion import prediction
 from vidgen.diffusion.level import Level, noised
@@ -105,6 +105,7 @@ class Upsampler(ClipNetwork):
     """An upsampler that isn't loaded yet."""
 
     settings: Settings
+    config: UNetConfig
 
     @classmethod
     def of(cls, folder: ModelFolder) -> Upsampler:
@@ -112,7 +113,7 @@ class Upsampler(ClipNetwork):
         channels = folder.size("vae", "channels")
         return cls.found(folder, COMPONENT, Settings, (2 * channels, channels))
 
-    def denoiser(self, network: UNet) -> Denoiser:
+    def denoiser(self, network: nn.Module) -> Denoiser:
         """The network as `denoise(z, level, cond) → x0`; cond is made by `cond`."""
         return prediction.denoiser(raw(network), self.prediction())
 

@@ -26,12 +26,12 @@ from vidgen.nn.fit import FIT, FITConfig
 from vidgen.nn.meta import on_meta
 from vidgen.nn.movq import MoVQConfig, MoVQDecoder
 from vidgen.nn.text import Tokenizer
-from vidgen.nn.unet import UNet, UNetConfig
 from vidgen.systems.base import ModelFolder
+from vidgen.systems.load import CLIP_NETWORKS
 
 # Our networks: the class that model_index.json names → its config's class, its module.
 NETWORKS: dict[str, tuple[type, Callable[[Any], nn.Module]]] = {
-    "UNet": (UNetConfig, UNet),
+    **{name: (config, build) for name, (build, config) in CLIP_NETWORKS.items()},
     "MoVQDecoder": (MoVQConfig, MoVQDecoder),
     "VideoDiT": (DiTConfig, VideoDiT),
     "FIT": (FITConfig, FIT),

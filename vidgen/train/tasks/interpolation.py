@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -27,10 +27,11 @@ from vidgen.errors import UsageError
 from vidgen.io.image import contact_sheet, write_png
 from vidgen.nn.autoencoder import VideoAutoencoder
 from vidgen.nn.pixels import to_uint8
-from vidgen.nn.unet import UNet, UNetConfig, start_at_zero
+from vidgen.nn.unet import UNet, start_at_zero
 from vidgen.systems import interpolation, save, world
 from vidgen.systems.base import INTERPOLATIONS, Geometry, ModelFolder
-from vidgen.systems.interpolation import Settings
+from vidgen.systems.interpolation import Interpolator, Settings
+from vidgen.systems.load import CLIP_NETWORKS
 from vidgen.train.distributed import World
 from vidgen.train.recipe import section
 from vidgen.train.task import Modules, Task, generator, share
@@ -80,13 +81,22 @@ class Loss:
 
 
 class InterpolationTask(Task):
-    """`model` is a `UNetConfig`; one sample is some groups of one clip."""
+    """`model` is a `UNetConfig`, or with `network: GroupDiT` a `GroupDiTConfig`; one sample is
+    some groups of one clip."""
 
     name = "interpolation"
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self.config = section(UNetConfig, self.recipe.model, where="model")
+        model = dict(self.recipe.model)
+        self.kind = model.pop("network", "UNet")
+        if self.kind not in Interpolator.KINDS:
+            raise UsageError(
+                f"recipe: model.network is {self.kind}, must be {' or '.join(Interpolator.KINDS)}"
+            )
+        config: Any
+        self.build_network, config = CLIP_NETWORKS[self.kind]
+        self.config = section(config, model, where="model")
         self.data = d = section(Data, self.recipe.data, where="data")
         self.weights = section(Loss, self.recipe.loss, where="loss")
         self.packing = PACKINGS[d.method]
@@ -130,8 +140,8 @@ class InterpolationTask(Task):
 
     def build(self) -> dict[str, torch.nn.Module]:
         vae = world.load_autoencoder(self.vae_folder).float()
-        network = UNet(self.config)
-        if self.weights.target == "residual":
+        network = self.build_network(self.config)
+        if self.weights.target == "residual" and isinstance(network, UNet):
             start_at_zero(network)
         return {"interpolation": network, "vae": vae}
 
@@ -269,10 +279,17 @@ class InterpolationTask(Task):
     def export(self, modules: Modules, folder: Path) -> None:
         """The network, and the autoencoder whose latents it works on, byte for byte."""
         component = INTERPOLATIONS[self.data.method]
-        config = {"_class_name": "UNet", **self.config.to_dict(), "sample": asdict(self.settings)}
+        config = {
+            "_class_name": self.kind,
+            **self.config.to_dict(),
+            "sample": asdict(self.settings),
+        }
         self.write_component(folder / component, config, modules["interpolation"])
         save.copy_component(self.vae_folder.place("vae"), folder / "vae")
-        save.write_index(folder, self.vae_folder.name, self.vae_folder.system, [component, "vae"])
+        save.write_index(
+            folder, self.vae_folder.name, self.vae_folder.system, [component, "vae"],
+            {component: self.kind},
+        )  # fmt: skip
 
 
 def psnr(made: Tensor, true: Tensor, peak: float) -> float:
