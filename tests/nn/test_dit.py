@@ -164,3 +164,19 @@ def test_what_a_call_ended_with_counts_and_zeros_are_none(network):
     mixed = own.carry(z, t, latents=half, **given)[0]
     assert (mixed[0] - out[0]).abs().max() > 1e-3
     torch.testing.assert_close(mixed[1], out[1])
+
+
+def test_a_new_skip_is_closed_and_brings_z_to_the_output(network):
+    own = grown(network, replace(network.config, skip=True))
+    torch.testing.assert_close(own(**inputs()), network(**inputs()))
+    with torch.no_grad():
+        own.skip.bias.fill_(0.5)
+    torch.testing.assert_close(own(**inputs()), network(**inputs()) + inputs()["z"] / 2)
+    with torch.no_grad():
+        own.skip.weight.normal_()
+    told = inputs()
+    told["t"] = told["t"] + 0.2  # how much, the level says
+    added = own(**told) - grown(network, network.config)(**told)
+    assert not torch.allclose(added, own(**inputs()) - network(**inputs()), atol=1e-2)
+    patched = grown(own, replace(own.config, patch=(1, 2, 2)))
+    assert not patched(**inputs()).any()

@@ -34,6 +34,7 @@ class DiTConfig:
     pooled_dim: int = 128  # of the pooled text vector
     rope_dims: tuple[int, int, int] = (16, 24, 24)  # channels of a head that turn with t, h, w
     self_conditioned: bool = False  # takes the tokens that the call before ended with
+    skip: bool = False  # z goes past the blocks to the output, by gates that the level sets
     time_scale: float = 2.0  # rotary units in a second: keyframes half a second apart are 1 apart
 
     def __post_init__(self) -> None:
@@ -124,6 +125,12 @@ class VideoDiT(nn.Module):
         self.final = nn.Linear(config.dim, values)
         nn.init.zeros_(self.final.weight)
         nn.init.zeros_(self.final.bias)
+        if config.skip:
+            # Where there is little noise most of z is in the output, and through normalised blocks
+            # it comes out rounded off. What `edm` fixes by coefficients is learned here, from zero.
+            self.skip = nn.Linear(config.dim, values)
+            nn.init.zeros_(self.skip.weight)
+            nn.init.zeros_(self.skip.bias)
 
     def forward(self, z: Tensor, t: Tensor, **told: Any) -> Tensor:
         """The first of what `carry` gives for the same arguments."""
@@ -173,6 +180,8 @@ class VideoDiT(nn.Module):
             x = block(x, shared, angles, text, text_mask, bias=bias, probe=probe)
         shift, scale = self.final_modulation(cond).unbind(dim=1)
         out = self.final(modulate(self.final_norm(x), shift, scale))
+        if self.config.skip:
+            out = out + self.skip(nn.functional.silu(cond)).unsqueeze(1) * tokens.to(out.dtype)
         out = rearrange(
             out, "b (t h w) (c pt ph pw) -> b c (t pt) (h ph) (w pw)", **grid, pt=pt, ph=ph, pw=pw
         )
@@ -182,8 +191,9 @@ class VideoDiT(nn.Module):
 @torch.no_grad()
 def grown(network: VideoDiT, config: DiTConfig) -> VideoDiT:
     """A network of these sizes that computes what `network` computes: it may have more blocks,
-    which add nothing yet, and may be self-conditioned, with tokens that count for nothing yet. With
-    patches of another size its first and last layers begin anew, and it computes zeros.
+    which add nothing yet, and may be self-conditioned, with tokens that count for nothing yet, or
+    have a skip, whose gates are closed. With patches of another size its first and last layers
+    begin anew, and it computes zeros.
 
     New blocks are spread evenly, each behind the block it begins as a copy of, with the last layers
     of its three branches zero (Net2DeeperNet's identity layers, Chen et al. 2015, for residual
@@ -194,13 +204,14 @@ def grown(network: VideoDiT, config: DiTConfig) -> VideoDiT:
         network.config,
         depth=max(have, depth),
         self_conditioned=network.config.self_conditioned or config.self_conditioned,
+        skip=network.config.skip or config.skip,
         patch=config.patch,
     )
     if more != config:
         raise ValueError(f"{network.config} can't become {config}")
     deep = VideoDiT(config)
     state = deep.state_dict()
-    anew = () if network.config.patch == config.patch else ("patch_in.weight", "final.")
+    anew = () if network.config.patch == config.patch else ("patch_in.weight", "final.", "skip.")
     kept = [key for key in old if not key.startswith(("blocks.", *anew))]
     state |= {key: old[key] for key in kept}
     sources = [i * have // depth for i in range(depth)]  # 0 0 1 2 2 3 … for three from two

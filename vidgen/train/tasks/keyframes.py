@@ -86,7 +86,7 @@ class KeyframesTask(TextToLatentsTask):
             raise UsageError(
                 f"recipe: data.start is {self.data.start}, whose transformer has other sizes",
                 next=f"make `model` the same as {self.data.start}/transformer/config.json,"
-                " but for more depth, self_conditioned, or patch",
+                " but for more depth, self_conditioned, skip, or patch",
             ) from None
 
     def prepare(self, modules: Modules, say: Callable[[str], None]) -> None:
