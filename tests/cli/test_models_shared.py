@@ -95,3 +95,14 @@ def test_one_that_shares_copies_whole_where_nobody_lends(home: Path, tmp_path: P
     put_in_place(ModelFolder(home / "paper"), tmp_path / "alone" / "paper", {})
     alone = ModelFolder(tmp_path / "alone" / "paper")
     assert alone.lender is None and alone.owner("vae") is alone and alone.has("vae")
+
+
+def test_a_stored_name_shares_with_the_shipped_model(vidgen, home: Path, monkeypatch) -> None:
+    monkeypatch.setattr(base, "SHIPPED", home)
+    ran = vidgen("models", "add", str(home / "paper"), "--as", "mine")
+    assert ran.code == 0 and "no files of" not in ran.err, ran.err
+    assert vidgen("models", "verify", "mine").code == 0
+    edited(home / "paper", model="gone")
+    monkeypatch.setattr(base, "SHIPPED", home / "nothing")
+    ran = vidgen("models", "add", str(home / "paper"), "--as", "other")
+    assert ran.code == 3 and "no model `gone` beside it" in ran.err

@@ -191,13 +191,17 @@ def counting(console: Console, word: str) -> model_store.Step:
 
 
 def _require_whole(files: Mapping[str, Path], console: Console) -> None:
-    """InputError for a weight file that is cut, or a missing shard; a warning for components that
-    the model has no files of, which other stages than their own do without."""
+    """InputError for a weight file that is cut, or a missing shard, or for components that are
+    shared with a model that isn't here; a warning for components that the model has no files of,
+    which other stages than their own do without."""
     from vidgen.io.weights import INDEX as SHARDS
     from vidgen.io.weights import require_whole, weight_map
+    from vidgen.systems.base import ModelFolder
 
     there = {file.partition("/")[0] for file in files}
-    if absent := [part for part in _parts(files[INDEX].parent) if part not in there]:
+    folder = files[INDEX].parent
+    own = [part for part in _parts(folder) if ModelFolder(folder).place(part).parent == folder]
+    if absent := [part for part in own if part not in there]:
         console.warn(f"no files of {', '.join(absent)}: only stages that do without them will run")
     for file, path in files.items():
         if file.endswith(".safetensors"):
