@@ -114,45 +114,6 @@ def geometry(
     return torch.cat([chunk.z for chunk in found]), torch.cat([chunk.owner for chunk in found])
 
 
-@dataclass(frozen=True)
-class Surfaces:
-    """What rays through the middle of cells meet, of frames `f h w`.
-
-    z       z-depth in meters, sky +inf
-    thing   whether it is an object
-    place   meters in the world, `3 f h w`; of the sky nothing that means anything
-    local   the same in the object's axes, in units of its size; zeros elsewhere
-    """
-
-    z: Tensor
-    thing: Tensor
-    place: Tensor
-    local: Tensor
-
-
-@torch.no_grad()
-def surfaces(
-    scenes: Sequence[Scene], times: Sequence[float], height: int, width: int
-) -> Iterator[Surfaces]:
-    """A few frames at a time, all frames of all scenes one after another."""
-    for views in _chunks(gather(scenes, times), height * width, torch.device("cpu")):
-        chunk = _Chunk(views, height, width, "cpu")
-        local, thing = torch.zeros(3, *chunk.z.shape), torch.zeros_like(chunk.owner)
-
-        def note(
-            shape: str, into: _Local, at: Tensor, frame: Tensor, hit: Tensor, point: XYZ,
-            normal: XYZ, local: Tensor = local, thing: Tensor = thing,
-        ) -> None:  # fmt: skip
-            thing.view(-1)[at[hit]] = 1
-            for i in range(3):
-                local.view(3, -1)[i, at[hit]] = point[i][hit]
-
-        z = chunk.find(note).z
-        reach = z.clamp(max=1e4)
-        place = [chunk.eye[:, i, None, None] + reach * chunk.d[i] for i in range(3)]
-        yield Surfaces(z, thing.bool(), torch.stack(place), local)
-
-
 def _chunks(views: Views, rays: int, device: torch.device) -> Iterator[Views]:
     """A few frames at a time, of `rays` each."""
     step = max(1, RAYS_PER_CHUNK.get(device.type, 2**20) // rays)

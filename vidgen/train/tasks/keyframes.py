@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -16,12 +16,11 @@ from vidgen.diffusion.prediction import PREDICTIONS, Network, denoiser
 from vidgen.errors import UsageError
 from vidgen.nn.dit import DiTConfig, VideoDiT, grown
 from vidgen.systems import world
-from vidgen.systems.base import Geometry, ModelFolder, Sampler
+from vidgen.systems.base import ModelFolder, Sampler
 from vidgen.train.distributed import World
 from vidgen.train.recipe import section
 from vidgen.train.task import Modules
-from vidgen.train.tasks.aligned import Aligned, shown_surfaces, surfaces_name
-from vidgen.train.tasks.latents import SHARD, cached
+from vidgen.train.tasks.latents import cached
 from vidgen.train.tasks.shown import shown, shown_name
 from vidgen.train.tasks.text_to_latents import TextToLatentsTask
 
@@ -38,7 +37,6 @@ class Loss:
     # cells: at 1 two thirds of the error are of sky and floor. What is best stays the same.
     object_weight: float = 1.0
     self_conditioned: float = 0.5  # share of the samples, where the model is
-    align: float = 0.0  # how much it counts that tokens halfway say what they show
 
 
 class KeyframesTask(TextToLatentsTask):
@@ -67,9 +65,6 @@ class KeyframesTask(TextToLatentsTask):
                 "recipe: loss.self_conditioned is given, and the model is not self-conditioned",
                 next="model.self_conditioned=true",
             )
-        if not self.weights.align >= 0:
-            raise UsageError(f"recipe: loss.align is {self.weights.align:g}, must not be below 0")
-        self._halfway: Tensor | None = None  # tokens of the last call
         self.sampler = Sampler(meaning, "linear_flow", "dpmpp_2m_sde", 16, 2.5, shift=3.0)
 
     def network(self) -> VideoDiT:
@@ -94,67 +89,25 @@ class KeyframesTask(TextToLatentsTask):
                 " but for more depth, self_conditioned, skip, or patch",
             ) from None
 
-    def build(self) -> dict[str, torch.nn.Module]:
-        modules = super().build()
-        if self.weights.align:
-            network = modules["transformer"]
-            assert isinstance(network, VideoDiT)
-            modules["aligned"] = Aligned(self.config.dim, self.config.patch)
-
-            def keep(block: torch.nn.Module, given: Any, tokens: Tensor) -> None:
-                self._halfway = tokens
-
-            network.blocks[(self.config.depth - 1) // 2].register_forward_hook(keep)
-        return modules
-
     def prepare(self, modules: Modules, say: Callable[[str], None]) -> None:
         super().prepare(modules, say)
-        if self.weights.object_weight != 1:
-            self.shown = self._of_scenes("shown", shown, shown_name, say)
-        if self.weights.align:
-            self.surfaces = self._of_scenes("surfaces", shown_surfaces, surfaces_name, say)
-            spread = self.surfaces[:SHARD].float().std(dim=(0, 2, 3, 4), keepdim=True)
-            self.spread = spread[0].clamp(min=1).to(self.device)
-
-    def _of_scenes(
-        self,
-        kind: str,
-        make: Callable[[range, str, Geometry, int, int], Tensor],
-        called: Callable[[Geometry, int, int], str],
-        say: Callable[[str], None],
-    ) -> Tensor:
-        """What is known of the scenes of all clips, made once and kept beside the latents."""
+        if self.weights.object_weight == 1:
+            return
         height, width = self.latents.shape[-2:]
-        folder = Path(self.data.cache) / kind / called(self.geometry, height, width)
+        folder = Path(self.data.cache) / "shown" / shown_name(self.geometry, height, width)
         world = World(self.rank, self.world, self.device)
 
-        def of(level: str) -> Callable[[range], Tensor]:
-            return lambda seeds: make(seeds, level, self.geometry, height, width)
+        def make(level: str, num: int) -> Tensor:
+            def of(seeds: range) -> Tensor:
+                return shown(seeds, level, self.geometry, height, width)
 
-        parts = self.parts()
-        return torch.cat(
-            [cached(folder, level, num, of(level), world=world, say=say) for level, num in parts]
-        )
+            return cached(folder, level, num, of, world=world, say=say)
+
+        self.shown = torch.cat([make(level, num) for level, num in self.parts()])
 
     def clips_of(self, rows: list[int]) -> dict[str, Tensor]:
         clips = super().clips_of(rows)
-        if self.weights.object_weight != 1:
-            clips["shown"] = self.shown[rows]
-        if self.weights.align:
-            clips["surfaces"] = self.surfaces[rows]
-        return clips
-
-    def loss(
-        self, modules: Modules, batch: dict[str, Tensor], generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, Tensor | float]]:
-        loss, told = super().loss(modules, batch, generator)
-        if not self.weights.align:
-            return loss, told
-        true = batch["surfaces"].float() / self.spread
-        assert self._halfway is not None
-        found = modules["aligned"](self._halfway, *true.shape[-2:])
-        error = (found.float() - true).square().mean()
-        return loss + self.weights.align * error, told | {"align": error.detach()}
+        return clips if self.weights.object_weight == 1 else clips | {"shown": self.shown[rows]}
 
     def importance(self, batch: dict[str, Tensor]) -> Tensor | None:
         """`b 1 t h w`, 1 on average, so that the learning rate need not change."""
