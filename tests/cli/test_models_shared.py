@@ -106,3 +106,10 @@ def test_a_stored_name_shares_with_the_shipped_model(vidgen, home: Path, monkeyp
     monkeypatch.setattr(base, "SHIPPED", home / "nothing")
     ran = vidgen("models", "add", str(home / "paper"), "--as", "other")
     assert ran.code == 3 and "no model `gone` beside it" in ran.err
+
+
+def test_one_without_its_lender_does_not_hide_the_others(vidgen, home: Path) -> None:
+    edited(home / "paper", text_encoder="world-text@000000000000")
+    ran = vidgen("models", "--models", str(home))
+    assert ran.code == 0 and str(home / "world") in ran.text, ran.err
+    assert "left out" in ran.err and "made for the text encoder" in ran.err

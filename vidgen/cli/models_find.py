@@ -54,6 +54,7 @@ def find(folders: str | None, console: Console) -> list[ModelFolder]:
                 model.require_there()
             folder.require_known()
             components(folder)
+            folder.lender  # noqa: B018
         except InputError as error:
             console.warn(f"left out {error.what}")
             continue
