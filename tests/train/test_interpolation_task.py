@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -306,6 +307,41 @@ def test_a_transformer_over_groups_blends_at_first_and_is_exported_with_its_name
     torch.testing.assert_close(one.torch("latents"), other.torch("latents"))
     plan = interpolating(model, Compute("cpu"), [record], Choices())
     assert "tiny/interpolation" in plan and "FLOPs" in plan
+
+
+def test_a_transformer_over_groups_goes_on_from_another_and_gets_a_head(tiny_model, tmp_path):
+    made = of_groups(tiny_model, skips=[1, 2, 3])
+    first = made.build()
+    with torch.no_grad():
+        for p in first["interpolation"].parameters():
+            p.add_(0.1 * torch.randn_like(p))
+    made.export(first, tmp_path / "model")
+    told = {
+        "z": torch.randn(2, 20, 2, 2, 4), "t": torch.rand(2), "times": torch.arange(2.0)[None] / 2,
+        "skip": torch.tensor([1, 2]),
+    }  # fmt: skip
+
+    def again(**model):
+        own = of_groups(tiny_model, skips=[1, 2, 3], start=str(tmp_path / "model"))
+        own.config = replace(own.config, **model)
+        return own
+
+    def out(modules):
+        return modules["interpolation"].float()(**told)
+
+    for more in ({}, {"detailer": 16}):
+        was = out(first)  # its file is bfloat16
+        torch.testing.assert_close(out(again(**more).build()), was, rtol=0.02, atol=0.02)
+    headed = again(detailer=16)
+    headed.export(headed.build(), tmp_path / "headed")
+    model = ModelFolder.find(str(tmp_path / "headed"))
+    assert Interpolator.of(model, "grouped").load().config.detailer == 16
+    with pytest.raises(UsageError, match=r"data\.start is .*other sizes"):
+        again(depth=2).build()
+    other = again()
+    other.settings = replace(other.settings, spread=0.5)
+    with pytest.raises(UsageError, match="predicts something else"):
+        other.build()
 
 
 def test_networks_of_another_name_are_refused(tiny_model, tmp_path):

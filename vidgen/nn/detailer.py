@@ -54,8 +54,8 @@ class Detailer(nn.Module):
         self.after = nn.ModuleList(ConvBlock(width, dim) for _ in range(2))
         self.norm_out = AdaptiveGroupNorm(width, dim, GROUPS)
         self.conv_out = nn.Conv2d(width, out_channels, 3, padding=1)
-        nn.init.zeros_(self.conv_out.weight)
-        nn.init.zeros_(self.conv_out.bias)
+        for p in self.conv_out.parameters():
+            nn.init.zeros_(p)
 
     def forward(self, tokens: Tensor, z: Tensor, cond: Tensor) -> Tensor:
         """tokens `b n dim` in the order frames, rows, columns; z `b in t h w`, whose sizes are

@@ -60,6 +60,7 @@ class Data:
     groups: int = 4  # at most; fewer where the clip is too short for the skip
     skips: tuple[int, ...] = tuple(range(1, 13))  # drawn from; one that comes twice, twice as often
     method: Literal["grouped", "masked"] = "grouped"  # how the network sees groups
+    start: str | None = None  # a model whose interpolation it begins as, by the same method
 
 
 @dataclass(frozen=True)
@@ -141,9 +142,29 @@ class InterpolationTask(Task):
     def build(self) -> dict[str, torch.nn.Module]:
         vae = world.load_autoencoder(self.vae_folder).float()
         network = self.build_network(self.config)
-        if self.weights.target == "residual" and isinstance(network, UNet):
+        if self.data.start is not None:
+            self._begin(network, self.data.start)
+        elif self.weights.target == "residual" and isinstance(network, UNet):
             start_at_zero(network)
         return {"interpolation": network, "vae": vae}
+
+    def _begin(self, network: torch.nn.Module, start: str) -> None:
+        """As the interpolation of the model `start`; a detailer that it lacks adds nothing yet."""
+        found = Interpolator.of(ModelFolder(Path(start)), self.data.method)
+        old, own = asdict(found.config), asdict(self.config)
+        if "detailer" in own and not old.get("detailer"):
+            old["detailer"] = own["detailer"]
+        means = ("prediction", "target", "spread")
+        if old != own or any(
+            getattr(found.settings, key) != getattr(self.settings, key) for key in means
+        ):
+            raise UsageError(
+                f"recipe: data.start is {start}, whose interpolation has other sizes or predicts"
+                " something else",
+                next=f"make `model` as in its {found.component}/config.json, but for detailer, and"
+                f" loss.{', '.join(means)} as in its `sample`",
+            )
+        network.load_state_dict(found.load().float().state_dict(), strict=False)
 
     def prepare(self, modules: Modules, say) -> None:
         vae, start = _vae(modules), VALIDATION_SEEDS.start
