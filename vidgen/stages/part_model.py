@@ -79,7 +79,7 @@ def try_part(
     )
     for first in range(0, len(scenes), CHUNK):
         some = scenes[first : first + CHUNK]
-        given = encode_video(_records(some, geometry), folder, compute=compute)
+        given = encode_video(records(some, geometry), folder, compute=compute)
         if trial.keyframes:
             given = map(keyframes, given)
         which: Which = "video" if part == "video_decoder" and not baseline else "image"
@@ -112,7 +112,7 @@ def _worked(
     return given
 
 
-def _records(scenes: Sequence[Scene], geometry: Geometry) -> Iterator[Record]:
+def records(scenes: Sequence[Scene], geometry: Geometry) -> Iterator[Record]:
     """Frames records of the scenes."""
     times = torch.tensor(geometry.times, dtype=torch.float64)
     for scene, frames in zip(scenes, _render(scenes, geometry), strict=True):

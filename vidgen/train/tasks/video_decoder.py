@@ -6,12 +6,18 @@ decoder of the autoencoder itself or another image decoder (`temporal: none`), f
 decoder begins as its equal, or a video decoder that is trained on. The loss is the autoencoder's,
 and may count how the error changes from frame to frame.
 
+With `data.redrawn`, most clips are latents as the model `vae` makes them, near to a rendered clip,
+and the decoder learns to show that one: what it gets in a cascade are never an encoder's latents
+(the same gap that LTX-Video, arXiv 2501.00103 §2.2, closes by a decoder that takes the last step of
+denoising).
+
 Beside the signal-to-noise ratio it measures flicker, and both of the image decoder that belongs to
 the encoder, on the same held-out clips.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
@@ -20,17 +26,21 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from vidgen.diffusion.groups import STRIDE
 from vidgen.errors import UsageError
 from vidgen.io.image import write_png
 from vidgen.nn.autoencoder import VideoAutoencoder
 from vidgen.nn.movq import MoVQConfig, MoVQDecoder, image_decoder
 from vidgen.nn.pixels import from_uint8, to_uint8
+from vidgen.stages.base import Compute
 from vidgen.systems import save, world
 from vidgen.systems.base import ModelFolder
 from vidgen.systems.video_decoder import COMPONENT, load_video_decoder
+from vidgen.train.distributed import World
 from vidgen.train.recipe import section
 from vidgen.train.task import Modules, Task, generator, share
 from vidgen.train.tasks.pixels import PixelLoss, clip_scores, noisy, pixel_loss
+from vidgen.train.tasks.redrawn import TOGETHER, Redrawer, Redrawn
 from vidgen.world.render import frame_times, render
 from vidgen.world.scene import VALIDATION_SEEDS, sample_scene
 
@@ -50,6 +60,7 @@ class Data:
     # Where the weights begin: "vae", as the decoder of `vae`, or a model with a `video_decoder/`.
     start: str | None = None
     trained: Literal["all", "temporal"] = "all"
+    redrawn: Redrawn | None = None
 
 
 class VideoDecoderTask(Task):
@@ -97,7 +108,30 @@ class VideoDecoderTask(Task):
                 p.data = p.data.contiguous(memory_format=torch.channels_last)
         return {COMPONENT: decoder, "vae": vae}
 
+    def prepare(self, modules: Modules, say: Callable[[str], None]) -> None:
+        wanted = self.data.redrawn
+        if wanted is None:
+            return
+        compute = Compute(str(self.device), batch_size=TOGETHER)
+        redrawer, dtype = Redrawer(self.vae_folder, compute), getattr(torch, self.recipe.dtype)
+        self.geometry = redrawer.geometry
+        if self.geometry.num_frames < self.data.num_frames[1]:
+            raise UsageError(
+                f"recipe: data.num_frames goes up to {self.data.num_frames[1]}, and clips that are"
+                f" redrawn have {self.geometry.num_frames}"
+            )
+        self.redrawn = redrawer.cached(
+            wanted, dtype=dtype, world=World(self.rank, self.world, self.device), say=say
+        )
+        self.scenes = [(level, seed) for level, num in wanted.parts() for seed in range(num)]
+        held = range(VALIDATION_SEEDS.start, VALIDATION_SEEDS.start + HELD)
+        self.held_redrawn = redrawer.of_seeds(held, "basic", wanted.noise, dtype)
+
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
+        if self.data.redrawn is not None:
+            draw = generator(self.recipe.seed, "redrawn", step)  # alike on all ranks: equal work
+            if float(torch.rand((), generator=draw)) < self.data.redrawn.share:
+                return self._redrawn(draw, rank, world)
         data = self.data
         height, width = data.sizes[step % len(data.sizes)]
         fps = data.fps[step % len(data.fps)]
@@ -112,6 +146,23 @@ class VideoDecoderTask(Task):
         first = (step * world + rank) * self.recipe.batch_size
         return {"frames": self._render(range(first, first + count), times, height, width)}
 
+    def _redrawn(self, draw: torch.Generator, rank: int, world: int) -> dict[str, Tensor]:
+        """Frames of redrawn clips one after the other, or now and then keyframes alone."""
+        (height, width), g = self.data.sizes[0], self.geometry
+        count = max(1, round(self.recipe.batch_size * height * width / (g.height * g.width)))
+        rows = torch.randint(len(self.scenes), (max(count, world),), generator=draw)
+        stride = 1 if float(torch.rand((), generator=draw)) < 2 / 3 else STRIDE
+        fewest, most = self.data.num_frames
+        most = min(most, 1 + (g.num_frames - 1) // stride)
+        num = int(torch.randint(min(fewest, most), most + 1, (), generator=draw))
+        first = int(torch.randint(g.num_frames - stride * (num - 1), (), generator=draw))
+        places = first + stride * torch.arange(num)
+        mine = [int(rows[i]) for i in share(len(rows), rank, world)]
+        scenes = [sample_scene(seed, level=level) for level, seed in (self.scenes[i] for i in mine)]
+        times = [g.times[i] for i in places]
+        frames = render(scenes, times=times, height=g.height, width=g.width).frames
+        return {"frames": frames, "latents": self.redrawn[mine][:, :, places]}
+
     def _render(self, seeds: range, times: list[float], height: int, width: int) -> Tensor:
         scenes = [sample_scene(seed, level=self.data.level) for seed in seeds]
         return render(scenes, times=times, height=height, width=width).frames  # b t h w 3
@@ -120,9 +171,13 @@ class VideoDecoderTask(Task):
         self, modules: Modules, batch: dict[str, Tensor], generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor | float]]:
         frames = from_uint8(rearrange(batch["frames"], "b t h w c -> b c t h w"))
-        with torch.no_grad():
-            latents = _vae(modules).encode(frames).float()
-        made = modules[COMPONENT](noisy(latents, self.weights, generator)).float()
+        if "latents" in batch:
+            latents = batch["latents"].float()
+        else:
+            with torch.no_grad():
+                latents = _vae(modules).encode(frames).float()
+            latents = noisy(latents, self.weights, generator)
+        made = modules[COMPONENT](latents).float()
         loss, squared = pixel_loss(made - frames, self.weights)
         return loss, {"psnr": -10 * (squared.detach() / 4).log10()}
 
@@ -136,6 +191,22 @@ class VideoDecoderTask(Task):
             for whose, made in (("", video), ("image_", image)):
                 for name, value in clip_scores(made, frames).items():
                     scores[f"{whose}{name}_{height}x{width}"] = value
+        return scores | self._evaluate_redrawn(modules)
+
+    def _evaluate_redrawn(self, modules: Modules) -> dict[str, float]:
+        """Signal-to-noise ratio of held-out redrawn clips, dB, and that of the image decoder."""
+        if self.data.redrawn is None:
+            return {}
+        start, g = VALIDATION_SEEDS.start, self.geometry
+        scenes = [sample_scene(start + i) for i in range(len(self.held_redrawn))]
+        frames = render(scenes, times=g.times, height=g.height, width=g.width).frames
+        scores, latents = {}, self.held_redrawn.to(self.device)
+        ways: dict[str, Callable[[Tensor], Tensor]] = {
+            "": modules[COMPONENT], "image_": _vae(modules).decode,
+        }  # fmt: skip
+        for whose, decode in ways.items():
+            made = rearrange(to_uint8(decode(latents)).cpu(), "b c t h w -> b t h w c")
+            scores[f"{whose}psnr_redrawn"] = clip_scores(made, frames)["psnr"]
         return scores
 
     def sample_sheet(self, modules: Modules, path: Path) -> None:
