@@ -57,16 +57,29 @@ def test_the_loss_is_the_weighted_mean() -> None:
     torch.testing.assert_close(loss, torch.stack(wanted))
 
 
-def test_weights_are_one_on_average_and_more_where_objects_are(trained, monkeypatch) -> None:  # noqa: F811
+FIT = {
+    "in_channels": 4, "out_channels": 4, "num_frames": 3, "height": 2, "width": 4,
+    "group": [3, 2, 1], "patch": [1, 1, 2], "dim": 32, "latents": 8, "latent_dim": 32,
+    "context_dim": 16, "text_dim": 16, "blocks": 1, "head_dim": 16, "latent_head_dim": 16,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "model"), [("keyframes", DIT), ("snap-video", FIT)])
+def test_weights_are_one_on_average_and_more_where_objects_are(
+    trained,  # noqa: F811
+    monkeypatch,
+    kind,
+    model,
+) -> None:
     monkeypatch.setattr("vidgen.train.tasks.latents.SHARD", 32)
     monkeypatch.setattr("vidgen.train.tasks.latents.CHUNK", 16)
-    cache = trained / "shown-cache"
+    cache = trained / f"shown-cache-{kind}"
     shutil.copytree(trained / "cache", cache)
     data = {
         "vae": str(trained / "vae" / "model"), "text": str(trained / "text" / "model"),
         "cache": str(cache), "num": 40, "num_frames": 3, "height": 16, "width": 32,
     }  # fmt: skip
-    task = make_task(recipe("keyframes", DIT, data, loss={"object_weight": 5.0}))
+    task = make_task(recipe(kind, model, data, loss={"object_weight": 5.0}))
     task.prepare(task.build(), lambda _: None)
     batch = task.batch(0, 0, 1)
     weights = task.importance(batch)
@@ -81,3 +94,18 @@ def test_a_weight_that_is_none_is_refused(trained, weight) -> None:  # noqa: F81
     data = {"vae": str(trained / "vae" / "model"), "text": str(trained / "text" / "model")}
     with pytest.raises(UsageError, match=r"loss\.object_weight is"):
         make_task(recipe("keyframes", DIT, data, loss={"object_weight": weight}))
+
+
+def test_a_fit_goes_on_from_one_of_its_sizes_and_scales(trained, tmp_path) -> None:  # noqa: F811
+    data = {"vae": str(trained / "vae" / "model"), "text": str(trained / "text" / "model")}
+    data |= {"num_frames": 3, "height": 16, "width": 32}
+    first = make_task(recipe("snap-video", FIT, data))
+    modules = first.build()
+    first.export(modules, tmp_path / "model")
+    data["start"] = str(tmp_path / "model")
+    again = make_task(recipe("snap-video", FIT, data)).build()["transformer"].state_dict()
+    for name, value in modules["transformer"].state_dict().items():
+        torch.testing.assert_close(again[name], value, rtol=0.01, atol=0.01)  # bfloat16 between
+    for model, loss in (({"latents": 4}, {}), ({}, {"sigma_data": 0.5})):
+        with pytest.raises(UsageError, match=r"data\.start is .* other sizes or scales"):
+            make_task(recipe("snap-video", FIT | model, data, loss=loss)).build()

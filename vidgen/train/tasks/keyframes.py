@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,11 +16,8 @@ from vidgen.errors import UsageError
 from vidgen.nn.dit import DiTConfig, VideoDiT, grown
 from vidgen.systems import world
 from vidgen.systems.base import ModelFolder, Sampler
-from vidgen.train.distributed import World
 from vidgen.train.recipe import section
 from vidgen.train.task import Modules
-from vidgen.train.tasks.latents import cached
-from vidgen.train.tasks.shown import shown, shown_name
 from vidgen.train.tasks.text_to_latents import TextToLatentsTask
 
 
@@ -33,9 +29,7 @@ class Loss:
     prediction: Literal["flow", "x0", "x0_flow", "v"] = "flow"
     t_mean: float = 0.4
     t_std: float = 1.0
-    # How much more a number counts where there is an object, or its edge or shadow. A fifth of the
-    # cells: at 1 two thirds of the error are of sky and floor. What is best stays the same.
-    object_weight: float = 1.0
+    object_weight: float = 1.0  # see `TextToLatentsTask.weigh_objects`
     self_conditioned: float = 0.5  # share of the samples, where the model is
 
 
@@ -51,10 +45,7 @@ class KeyframesTask(TextToLatentsTask):
         self.weights = section(Loss, self.recipe.loss, where="loss")
         meaning = self.weights.prediction
         self.prediction = PREDICTIONS[meaning]()
-        if not self.weights.object_weight > 0:
-            raise UsageError(
-                f"recipe: loss.object_weight is {self.weights.object_weight:g}, must be above 0"
-            )
+        self.weigh_objects(self.weights.object_weight)
         if not 0 <= self.weights.self_conditioned <= 1:
             raise UsageError(
                 f"recipe: loss.self_conditioned is {self.weights.self_conditioned:g}, must be from"
@@ -88,33 +79,6 @@ class KeyframesTask(TextToLatentsTask):
                 next=f"make `model` the same as {self.data.start}/transformer/config.json,"
                 " but for more depth, self_conditioned, skip, or patch",
             ) from None
-
-    def prepare(self, modules: Modules, say: Callable[[str], None]) -> None:
-        super().prepare(modules, say)
-        if self.weights.object_weight == 1:
-            return
-        height, width = self.latents.shape[-2:]
-        folder = Path(self.data.cache) / "shown" / shown_name(self.geometry, height, width)
-        world = World(self.rank, self.world, self.device)
-
-        def make(level: str, num: int) -> Tensor:
-            def of(seeds: range) -> Tensor:
-                return shown(seeds, level, self.geometry, height, width)
-
-            return cached(folder, level, num, of, world=world, say=say)
-
-        self.shown = torch.cat([make(level, num) for level, num in self.parts()])
-
-    def clips_of(self, rows: list[int]) -> dict[str, Tensor]:
-        clips = super().clips_of(rows)
-        return clips if self.weights.object_weight == 1 else clips | {"shown": self.shown[rows]}
-
-    def importance(self, batch: dict[str, Tensor]) -> Tensor | None:
-        """`b 1 t h w`, 1 on average, so that the learning rate need not change."""
-        if self.weights.object_weight == 1:
-            return None
-        more = 1 + (self.weights.object_weight - 1) * batch["shown"].float()[:, None]
-        return more / more.mean()
 
     def draw_levels(self, n: int, generator: torch.Generator) -> Level:
         return losses.logit_normal_flow(

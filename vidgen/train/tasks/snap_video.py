@@ -8,6 +8,7 @@ Menapace et al. 2024, table 8).
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -19,7 +20,7 @@ from vidgen.diffusion.prediction import Network, Snap, denoiser
 from vidgen.errors import UsageError
 from vidgen.nn.fit import FIT, FITConfig
 from vidgen.systems import snap_video
-from vidgen.systems.base import PixelSampler, Sampler
+from vidgen.systems.base import ModelFolder, PixelSampler, Sampler
 from vidgen.systems.snap_video import SELF_CONDITIONED
 from vidgen.train.recipe import section
 from vidgen.train.task import Modules
@@ -39,6 +40,13 @@ class Loss:
     std: float = 1.2
     self_conditioned: float = SELF_CONDITIONED  # share of the samples
     steps: int = 16  # of sampling, unless the user says otherwise
+
+
+@dataclass(frozen=True)
+class LatentsLoss(Loss):
+    """The same, of latents."""
+
+    object_weight: float = 1.0  # see `TextToLatentsTask.weigh_objects`
 
 
 @dataclass(frozen=True)
@@ -121,11 +129,11 @@ class SnapVideoTask(InputScaled, TextToLatentsTask):
     """One sample is the latents of the frames of one clip."""
 
     name = "snap-video"
+    loss_class = LatentsLoss
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        if self.data.start is not None:
-            raise UsageError("recipe: data.start is not for this task: it starts from nothing")
+        self.weigh_objects(self.weights.object_weight)
         c, made = self.config, self.geometry
         channels, stride = (self.vae_folder.size("vae", key) for key in ("channels", "stride"))
         rows, columns = made.height // stride, made.width // stride
@@ -143,6 +151,22 @@ class SnapVideoTask(InputScaled, TextToLatentsTask):
             )
         if c.levels != 1:
             raise UsageError(f"recipe: model.levels is {c.levels}, and of this task it is 1")
+
+    def network(self) -> FIT:
+        """With `data.start`, the one there."""
+        network, start = super().network(), self.data.start
+        if start is None:
+            return network
+        folder, own = ModelFolder(Path(start)), self.sampler
+        trained = snap_video.load_transformer(folder).float()
+        scaled = (folder.sampler.sigma_in, folder.sampler.sigma_data)
+        if trained.config != self.config or scaled != (own.sigma_in, own.sigma_data):
+            raise UsageError(
+                f"recipe: data.start is {start}, whose transformer has other sizes or scales",
+                next=f"make `model` the same as {start}/transformer/config.json, and loss.sigma_in"
+                " and sigma_data as in its scheduler",
+            )
+        return trained.requires_grad_(True)
 
 
 class SnapPixelsTask(InputScaled, TextToPixelsTask):
