@@ -28,7 +28,7 @@ from vidgen.stages import cascade
 from vidgen.stages.base import Compute
 from vidgen.stages.decode import decode
 from vidgen.stages.encode_text import Prompt, encode_text
-from vidgen.stages.part_model import clips_of
+from vidgen.stages.rendered import clips_of
 from vidgen.stages.sample_keyframes import Choices
 from vidgen.systems.base import ModelFolder
 from vidgen.world.captions import caption

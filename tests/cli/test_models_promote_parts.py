@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from vidgen.cli.models import SCHEMAS
 from vidgen.nn.movq import MoVQConfig, MoVQDecoder
 from vidgen.stages import part_model as bench
+from vidgen.stages.rendered import clips_of
 from vidgen.systems import base, save
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -210,6 +211,29 @@ def test_a_decoder_is_tried_at_the_size_that_a_kept_upsampler_makes(
     assert (place / "upsampler").exists() == (autoencoder == "the same")
 
 
+def test_a_decoder_is_tried_on_what_its_model_makes(
+    vidgen, tiny_model, tmp_path, monkeypatch
+) -> None:
+    """Not on what the encoder makes; and each clip is made once for all that are compared."""
+    from vidgen.stages.redraw import Redrawer
+
+    place = Path(shutil.copytree(tiny_model, tmp_path / "shipped" / "world"))
+    monkeypatch.setattr(base, "SHIPPED", tmp_path / "shipped")
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "run" / "model"))
+    leave(folder, "vae")
+    decoder(folder)
+    asked, clips = [], Redrawer.clips
+    monkeypatch.setattr(
+        Redrawer, "clips",
+        lambda self, scenes, *more: asked.append(len(scenes)) or clips(self, scenes, *more),
+    )  # fmt: skip
+    ran = vidgen("models", "promote", str(folder), "--num", "2", "--json")
+    assert asked == [2], ran.err
+    (row,) = json.loads(ran.text)["parts"]
+    assert row["part"] == "video_decoder" and row["clips"] == 2 and ran.code in (0, 4)
+    assert (place / "video_decoder").exists() == (row["psnr"] >= row["baseline"]["psnr"])
+
+
 def test_parts_of_another_autoencoder_go_and_that_is_said(
     vidgen, place, other_model, tmp_path, monkeypatch
 ) -> None:
@@ -233,7 +257,7 @@ def test_real_clips_are_looked_at(tiny_model, tmp_path, part) -> None:
     folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
     decoder(folder)
     model = base.ModelFolder(folder)
-    clips = bench.clips_of(model.geometry)
+    clips = clips_of(model.geometry)
     assert (clips.num_frames, clips.fps, clips.width) == (9, 8.0, 32)
     made, again, without = (
         bench.try_part(model, part, scenes(2, "basic"), clips, baseline=b)

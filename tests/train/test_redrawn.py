@@ -10,7 +10,9 @@ import torch
 from tests import tiny
 from vidgen.errors import UsageError
 from vidgen.nn.pixels import from_uint8
+from vidgen.stages import redraw
 from vidgen.stages.base import Compute
+from vidgen.stages.redraw import Redrawer
 from vidgen.systems import world
 from vidgen.systems.base import ModelFolder
 from vidgen.train.distributed import World
@@ -18,7 +20,7 @@ from vidgen.train.loop import train
 from vidgen.train.recipe import Optim, Recipe
 from vidgen.train.task import make_task
 from vidgen.train.tasks import latents, redrawn
-from vidgen.train.tasks.redrawn import Redrawer, Redrawn
+from vidgen.train.tasks.redrawn import Redrawn, of_seeds, redrawn_clips
 from vidgen.world.captions import caption
 from vidgen.world.render import render
 from vidgen.world.scene import sample_scene
@@ -51,6 +53,10 @@ def captioned(*seeds: int):
     return scenes, [caption(scene) for scene in scenes]
 
 
+def latents_of(model: Redrawer, scenes, captions, start: int) -> torch.Tensor:
+    return torch.stack([r.torch("latents") for r in model.clips(scenes, captions, start)])
+
+
 def encoded(model: Redrawer, scenes) -> torch.Tensor:
     g = model.folder.geometry
     frames = render(scenes, times=g.times, height=g.height, width=g.width).frames
@@ -61,7 +67,7 @@ def encoded(model: Redrawer, scenes) -> torch.Tensor:
 
 def test_what_comes_out_is_what_its_decoder_gets(model):
     scenes, captions = captioned(1, 2)
-    made, g = model(scenes, captions, 1), model.geometry
+    made, g = latents_of(model, scenes, captions, 1), model.geometry
     first = model.folder.geometry
     assert model.scale == 2 and (g.height, g.width) == (2 * first.height, 2 * first.width)
     assert made.shape == (2, 4, g.num_frames, g.height // 8, g.width // 8)
@@ -72,11 +78,11 @@ def test_a_network_that_knows_the_clip_gives_it_back(model, monkeypatch):
     """Then nothing is left of the noise, from whatever level it begins."""
     scenes, captions = captioned(3, 4)
     true = encoded(model, scenes)
-    monkeypatch.setattr(redrawn, "denoiser", lambda *_: lambda z, level, cond: true[: len(z)])
-    monkeypatch.setattr(redrawn.load, "guided", lambda denoise, *_: denoise)
+    monkeypatch.setattr(redraw, "denoiser", lambda *_: lambda z, level, cond: true[: len(z)])
+    monkeypatch.setattr(redraw.load, "guided", lambda denoise, *_: denoise)
     model.scale = 1
     for start in (0, 2):
-        torch.testing.assert_close(model(scenes, captions, start)[:, :, ::4], true)
+        torch.testing.assert_close(latents_of(model, scenes, captions, start)[:, :, ::4], true)
 
 
 def test_the_more_noise_it_begins_with_the_further_it_goes(model):
@@ -84,7 +90,7 @@ def test_the_more_noise_it_begins_with_the_further_it_goes(model):
     true, model.scale = encoded(model, scenes), 1
     starts = [model.start(sigma) for sigma in (0.9, 0.5, 0.01)]
     errors = [
-        float((model(scenes, captions, start)[:, :, ::4] - true).square().mean())
+        float((latents_of(model, scenes, captions, start)[:, :, ::4] - true).square().mean())
         for start in starts
     ]
     assert starts == sorted(starts) and errors == sorted(errors, reverse=True)
@@ -93,13 +99,15 @@ def test_the_more_noise_it_begins_with_the_further_it_goes(model):
 
 
 def test_captions_and_scenes_matter_and_draws_do_not_change(model):
-    of = [model.of_seeds(range(8, 10), "basic", noise, torch.float32) for noise in [(0.6, 0.9)] * 2]
+    of = [
+        of_seeds(model, range(8, 10), "basic", noise, torch.float32) for noise in [(0.6, 0.9)] * 2
+    ]
     assert torch.equal(*of)
-    other = model.of_seeds(range(10, 12), "basic", (0.6, 0.9), torch.float32)
+    other = of_seeds(model, range(10, 12), "basic", (0.6, 0.9), torch.float32)
     assert not torch.allclose(of[0], other)
     scenes, captions = captioned(8, 9)
     model.scale = 1
-    one, two = (model(scenes, said, 1) for said in (captions, captions[::-1]))
+    one, two = (latents_of(model, scenes, said, 1) for said in (captions, captions[::-1]))
     assert not torch.equal(one, two)
 
 
@@ -109,16 +117,16 @@ def test_clips_are_made_once_for_all_that_decides_them(model, tmp_path, monkeypa
 
     def made(**more):
         wanted = Redrawn(num=3, num_full=2, cache=str(tmp_path), **more)
-        return model.cached(wanted, dtype=torch.float32, world=ALONE, say=said.append)
+        return redrawn_clips(model, wanted, dtype=torch.float32, world=ALONE, say=said.append)
 
     clips = made()
     assert clips.shape[0] == 5 and len(said) == 2
     torch.testing.assert_close(
-        clips[3:].float(), model.of_seeds(range(2), "full", (0.3, 0.75), torch.float32),
+        clips[3:].float(), of_seeds(model, range(2), "full", (0.3, 0.75), torch.float32),
         rtol=0.01, atol=0.01,
     )  # fmt: skip
     with monkeypatch.context() as patch:
-        patch.setattr(Redrawer, "__call__", lambda *_: pytest.fail("they are kept"))
+        patch.setattr(Redrawer, "clips", lambda *_: pytest.fail("they are kept"))
         assert torch.equal(made(), clips)
     assert not torch.equal(made(noise=(1.0, 1.0)), clips) and len(said) == 4
 

@@ -1,12 +1,14 @@
 """`vidgen models promote`, of parts: no further from rendered clips than what they replace.
 
 A part is compared, clip by clip, with what does the same without it (neighbors blended, frames
-enlarged bicubically, the image decoder), and with the part that is in the place now. The mean PSNR
+enlarged bicubically, the image decoder), and with the part that is in the place now. A decoder is
+tried on clips as the model makes them near to rendered ones (`vidgen.stages.redraw`). The mean PSNR
 decides; the numbers of clips that come out nearer to the truth stand beside it.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +19,12 @@ from vidgen.cli.models_find import components
 from vidgen.cli.schemas import NUMBER, TEXT, WHOLE, obj, or_null
 
 if TYPE_CHECKING:
+    from vidgen.io.record import Record
     from vidgen.stages.base import Compute
     from vidgen.systems.base import ModelFolder
     from vidgen.world.scene import Scene
+
+NOISE = 0.5  # of x0's spread, at which clips are redrawn that a decoder is tried on
 
 _RIVAL = obj({"name": TEXT, "psnr": NUMBER, "wins": WHOLE})
 PART_SCORE = obj(
@@ -86,22 +91,39 @@ def try_parts(
     *,
     kept: Sequence[str] = (),
 ) -> list[Tried]:
-    """Each part on the same scenes, rendered at the size and rate of the model that it is for.
+    """Each part on the same scenes, rendered at the size and rate of the model that it is for; a
+    decoder on what that model makes of them, where it is whole.
     `kept`: parts in place that stay beside a candidate that is a whole model."""
     from vidgen.stages import part_model as bench
+    from vidgen.stages.redraw import PARTS, Redrawer
+    from vidgen.stages.rendered import clips_of
     from vidgen.systems.base import ModelFolder
     from vidgen.systems.upsampling import FACTOR
+    from vidgen.world.captions import caption
 
     tried: list[Tried] = []
     there = ModelFolder(place) if (place / "model_index.json").is_file() else None
     whole = candidate if "transformer" in components(candidate) or there is None else there
     larger = "upsampler" in {*components(candidate), *components(whole), *kept}
 
+    redrawer = None
+    if any(bench.TRIALS[part].shown for part in parts) and {*PARTS} <= {*components(whole)}:
+        redrawer = Redrawer(whole, compute)
+
+    @functools.cache
+    def redrawn(some: tuple[Scene, ...]) -> list[Record]:
+        assert redrawer is not None
+        captions = [caption(scene) for scene in some]
+        return list(redrawer.clips(some, captions, redrawer.start(NOISE)))
+
     def scores(folder: ModelFolder, part: str, *, baseline: bool = False) -> list[float]:
         console.note(f"trying {folder.path / part}" + " without it" * baseline)
-        shown = FACTOR if larger and bench.TRIALS[part].shown else 1
+        shown = bench.TRIALS[part].shown
+        geometry, given = clips_of(whole.geometry, scale=FACTOR if larger and shown else 1), None
+        if shown and redrawer is not None:
+            geometry, given = redrawer.geometry, redrawn
         return bench.try_part(
-            folder, part, scenes, bench.clips_of(whole.geometry, scale=shown),
+            folder, part, scenes, geometry, given=given and (lambda some: given(tuple(some))),
             baseline=baseline, compute=compute, notify=console,
         )  # fmt: skip
 

@@ -2,7 +2,8 @@
 
 What a part is to make is known of rendered clips: the frames between keyframes, the same clip at
 twice the size, the frames that latents were encoded from. The autoencoder's own decoder makes
-frames of the latents, but for the video decoder, which is tried in its place.
+frames of the latents, but for the video decoder, which is tried in its place, and on clips as its
+model makes them (`redraw`): what it gets are never an encoder's latents.
 """
 
 from __future__ import annotations
@@ -11,18 +12,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
-from vidgen.diffusion.groups import STRIDE, frames_after
+from vidgen.diffusion.groups import STRIDE
 from vidgen.io.record import Record
 from vidgen.metrics.fidelity import psnr
 from vidgen.stages import interpolate, upsample
 from vidgen.stages.base import Compute, Notify, Silent
 from vidgen.stages.decode import Which, decode
 from vidgen.stages.encode_video import encode_video
+from vidgen.stages.rendered import records, rendered
 from vidgen.systems.base import INTERPOLATIONS, Geometry, ModelFolder
 from vidgen.systems.upsampling import FACTOR
-from vidgen.world.render import render
 from vidgen.world.scene import Scene
 
 CHUNK = 8  # clips at once
@@ -48,14 +48,6 @@ TRIALS = {
 }
 
 
-def clips_of(geometry: Geometry, *, scale: int = 1) -> Geometry:
-    """What interpolation makes of a model's keyframes, and its upsampler at that scale."""
-    return replace(
-        geometry, num_frames=frames_after(1, geometry.num_frames), fps=STRIDE * geometry.fps,
-        height=scale * geometry.height, width=scale * geometry.width,
-    )  # fmt: skip
-
-
 def try_part(
     folder: ModelFolder,
     part: str,
@@ -63,6 +55,7 @@ def try_part(
     geometry: Geometry,
     *,
     baseline: bool = False,
+    given: Callable[[Sequence[Scene]], Iterable[Record]] | None = None,
     compute: Compute = Compute(),
     notify: Notify = Silent(),
 ) -> list[float]:
@@ -71,6 +64,7 @@ def try_part(
     folder    holds the part and the autoencoder
     part      of TRIALS
     geometry  of the clips that are given to it, before keyframes are picked
+    given     latents records of scenes, for it to work on; None: what the encoder makes of clips
     baseline  try what the part is compared with, in its place
     """
     trial, scores = TRIALS[part], []
@@ -79,14 +73,16 @@ def try_part(
     )
     for first in range(0, len(scenes), CHUNK):
         some = scenes[first : first + CHUNK]
-        given = encode_video(records(some, geometry), folder, compute=compute)
+        clips = encode_video(records(some, geometry), folder, compute=compute)
+        if given is not None:
+            clips = iter(given(some))
         if trial.keyframes:
-            given = map(keyframes, given)
+            clips = map(keyframes, clips)
         which: Which = "video" if part == "video_decoder" and not baseline else "image"
-        latents = _worked(part, given, folder, baseline, compute)
+        latents = _worked(part, clips, folder, baseline, compute)
         frames = decode(latents, folder, which=which, compute=compute)
         made = torch.stack([record.torch("frames") for record in frames])
-        true = _render(some, larger)
+        true = rendered(some, larger)
         if trial.keyframes:
             between = torch.arange(made.shape[1]) % STRIDE != 0
             made, true = made[:, between], true[:, between]
@@ -110,20 +106,6 @@ def _worked(
             given, folder, interpolate.Choices(method=method), compute=compute
         )
     return given
-
-
-def records(scenes: Sequence[Scene], geometry: Geometry) -> Iterator[Record]:
-    """Frames records of the scenes."""
-    times = torch.tensor(geometry.times, dtype=torch.float64)
-    for scene, frames in zip(scenes, _render(scenes, geometry), strict=True):
-        tensors = {"frames": frames, "times": times}
-        attrs = {"fps": geometry.fps, "seed": scene.seed}
-        yield Record.make("frames", f"world-{scene.seed}", tensors, attrs)
-
-
-def _render(scenes: Sequence[Scene], geometry: Geometry) -> Tensor:
-    """uint8 `b t h w 3`"""
-    return render(scenes, times=geometry.times, height=geometry.height, width=geometry.width).frames
 
 
 def keyframes(record: Record) -> Record:

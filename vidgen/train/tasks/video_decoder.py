@@ -33,6 +33,7 @@ from vidgen.nn.autoencoder import VideoAutoencoder
 from vidgen.nn.movq import MoVQConfig, MoVQDecoder, image_decoder
 from vidgen.nn.pixels import from_uint8, to_uint8
 from vidgen.stages.base import Compute
+from vidgen.stages.redraw import Redrawer
 from vidgen.systems import save, world
 from vidgen.systems.base import ModelFolder
 from vidgen.systems.video_decoder import COMPONENT, load_video_decoder
@@ -40,7 +41,7 @@ from vidgen.train.distributed import World
 from vidgen.train.recipe import section
 from vidgen.train.task import Modules, Task, generator, share
 from vidgen.train.tasks.pixels import PixelLoss, clip_scores, noisy, pixel_loss
-from vidgen.train.tasks.redrawn import TOGETHER, Redrawer, Redrawn
+from vidgen.train.tasks.redrawn import TOGETHER, Redrawn, of_seeds, redrawn_clips
 from vidgen.world.render import frame_times, render
 from vidgen.world.scene import VALIDATION_SEEDS, sample_scene
 
@@ -120,12 +121,12 @@ class VideoDecoderTask(Task):
                 f"recipe: data.num_frames goes up to {self.data.num_frames[1]}, and clips that are"
                 f" redrawn have {self.geometry.num_frames}"
             )
-        self.redrawn = redrawer.cached(
-            wanted, dtype=dtype, world=World(self.rank, self.world, self.device), say=say
+        self.redrawn = redrawn_clips(
+            redrawer, wanted, dtype=dtype, world=World(self.rank, self.world, self.device), say=say
         )
         self.scenes = [(level, seed) for level, num in wanted.parts() for seed in range(num)]
         held = range(VALIDATION_SEEDS.start, VALIDATION_SEEDS.start + HELD)
-        self.held_redrawn = redrawer.of_seeds(held, "basic", wanted.noise, dtype)
+        self.held_redrawn = of_seeds(redrawer, held, "basic", wanted.noise, dtype)
 
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
         if self.data.redrawn is not None:
