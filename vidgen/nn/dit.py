@@ -15,7 +15,6 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from vidgen.nn.attention import CrossAttention, Probe, SelfAttention
-from vidgen.nn.detailer import Detailer
 from vidgen.nn.embed import ScalarEmbedding
 from vidgen.nn.norm import AdaptiveTable, SharedModulation, modulate
 from vidgen.nn.rope import axial_angles, grid_positions
@@ -36,7 +35,6 @@ class DiTConfig:
     rope_dims: tuple[int, int, int] = (16, 24, 24)  # channels of a head that turn with t, h, w
     self_conditioned: bool = False  # takes the tokens that the call before ended with
     skip: bool = False  # z goes past the blocks to the output, by gates that the level sets
-    detailer: int = 0  # channels of the convolutional head behind the blocks; 0: none
     time_scale: float = 2.0  # rotary units in a second: keyframes half a second apart are 1 apart
 
     def __post_init__(self) -> None:
@@ -133,10 +131,6 @@ class VideoDiT(nn.Module):
             self.skip = nn.Linear(config.dim, values)
             nn.init.zeros_(self.skip.weight)
             nn.init.zeros_(self.skip.bias)
-        if config.detailer:
-            self.detailer = Detailer(
-                config.dim, config.channels, config.channels, config.patch, config.detailer
-            )
 
     def forward(self, z: Tensor, t: Tensor, **told: Any) -> Tensor:
         """The first of what `carry` gives for the same arguments."""
@@ -185,15 +179,12 @@ class VideoDiT(nn.Module):
         for block in self.blocks:
             x = block(x, shared, angles, text, text_mask, bias=bias, probe=probe)
         shift, scale = self.final_modulation(cond).unbind(dim=1)
-        said = modulate(self.final_norm(x), shift, scale)
-        out = self.final(said)
+        out = self.final(modulate(self.final_norm(x), shift, scale))
         if self.config.skip:
             out = out + self.skip(nn.functional.silu(cond)).unsqueeze(1) * tokens.to(out.dtype)
         out = rearrange(
             out, "b (t h w) (c pt ph pw) -> b c (t pt) (h ph) (w pw)", **grid, pt=pt, ph=ph, pw=pw
         )
-        if self.config.detailer:
-            out = out + self.detailer(said, z, cond)
         return out, x
 
 
@@ -201,8 +192,8 @@ class VideoDiT(nn.Module):
 def grown(network: VideoDiT, config: DiTConfig) -> VideoDiT:
     """A network of these sizes that computes what `network` computes: it may have more blocks,
     which add nothing yet, and may be self-conditioned, with tokens that count for nothing yet, or
-    have a skip, whose gates are closed, or a detailer, which adds nothing. With patches of another
-    size its first and last layers begin anew, and it computes zeros.
+    have a skip, whose gates are closed. With patches of another size its first and last layers
+    begin anew, and it computes zeros.
 
     New blocks are spread evenly, each behind the block it begins as a copy of, with the last layers
     of its three branches zero (Net2DeeperNet's identity layers, Chen et al. 2015, for residual
@@ -214,18 +205,13 @@ def grown(network: VideoDiT, config: DiTConfig) -> VideoDiT:
         depth=max(have, depth),
         self_conditioned=network.config.self_conditioned or config.self_conditioned,
         skip=network.config.skip or config.skip,
-        detailer=network.config.detailer or config.detailer,
         patch=config.patch,
     )
     if more != config:
         raise ValueError(f"{network.config} can't become {config}")
     deep = VideoDiT(config)
     state = deep.state_dict()
-    anew = (
-        ()
-        if network.config.patch == config.patch
-        else ("patch_in.weight", "final.", "skip.", "detailer.features.")
-    )
+    anew = () if network.config.patch == config.patch else ("patch_in.weight", "final.", "skip.")
     kept = [key for key in old if not key.startswith(("blocks.", *anew))]
     state |= {key: old[key] for key in kept}
     sources = [i * have // depth for i in range(depth)]  # 0 0 1 2 2 3 … for three from two

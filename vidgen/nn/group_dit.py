@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from vidgen.nn.detailer import Detailer
 from vidgen.nn.dit import Block
 from vidgen.nn.embed import ScalarEmbedding
 from vidgen.nn.norm import SharedModulation, modulate
@@ -38,7 +37,6 @@ class GroupDiTConfig:
     heads: int = 3
     mlp_ratio: float = 4.0
     rope_dims: tuple[int, int, int] = (16, 24, 24)  # channels of a head that turn with t, h, w
-    detailer: int = 0  # channels of the convolutional head behind the blocks; 0: none
     time_scale: float = 2.0  # rotary units in a second, as `VideoDiT` has it
     level_scale: float = 1.0  # training timesteps in one unit of t and of noise_level
     skip_rows: int = 20  # of the table of skip-frame numbers; 0: no table
@@ -56,10 +54,9 @@ class GroupDiTConfig:
 
     @property
     def live(self) -> float:
-        """Numbers alive at the widest moment, for each latent of a group: in a block the MLP's
-        hidden layer beside its input and output; in the head a convolution's, and two shortcuts."""
-        block = self.dim * (self.mlp_ratio + 6) / (self.patch[0] * self.patch[1])
-        return max(block, 6.0 * self.detailer)
+        """Numbers alive at the widest moment of a block, for each latent of a group: the MLP's
+        hidden layer beside its input and output."""
+        return self.dim * (self.mlp_ratio + 6) / (self.patch[0] * self.patch[1])
 
     @property
     def text_dim(self) -> int:
@@ -91,9 +88,6 @@ class GroupDiT(nn.Module):
         self.final = nn.Linear(c.dim, c.out_channels * area)
         nn.init.zeros_(self.final.weight)  # with residual targets: linear blending, at first
         nn.init.zeros_(self.final.bias)
-        if c.detailer:
-            sizes = (c.dim, c.in_channels, c.out_channels, (1, *c.patch))
-            self.detailer = Detailer(*sizes, c.detailer)
 
     def forward(
         self,
@@ -113,10 +107,10 @@ class GroupDiT(nn.Module):
         c, (height, width) = self.config, z.shape[-2:]
         (ph, pw), b = c.patch, len(z)
         x = rearrange(z, "b c g h w -> (b g) c h w").to(self.patch_in.weight.dtype)
-        whole = F.pad(x, (0, -width % pw, 0, -height % ph), "replicate")
-        rows, columns = whole.shape[2] // ph, whole.shape[3] // pw
+        x = F.pad(x, (0, -width % pw, 0, -height % ph), "replicate")
+        rows, columns = x.shape[2] // ph, x.shape[3] // pw
         x = rearrange(
-            whole, "(b g) c (h ph) (w pw) -> b (g h w) (c ph pw)", b=b, ph=ph, pw=pw
+            x, "(b g) c (h ph) (w pw) -> b (g h w) (c ph pw)", b=b, ph=ph, pw=pw
         )  # b n values
         x = self.patch_in(x)
         level = self.level_embed(t)
@@ -131,12 +125,8 @@ class GroupDiT(nn.Module):
         for block in self.blocks:
             x = block(x, shared, angles)
         shift, scale = self.final_modulation(level).unbind(dim=1)
-        said = modulate(self.final_norm(x), shift, scale)
+        out = self.final(modulate(self.final_norm(x), shift, scale))
         out = rearrange(
-            self.final(said), "b (g h w) (c ph pw) -> b c g (h ph) (w pw)",
-            h=rows, w=columns, ph=ph, pw=pw,
-        )  # fmt: skip
-        if c.detailer:
-            whole = rearrange(whole, "(b g) c h w -> b c g h w", b=b)
-            out = out + self.detailer(said, whole, level)
+            out, "b (g h w) (c ph pw) -> b c g (h ph) (w pw)", h=rows, w=columns, ph=ph, pw=pw
+        )
         return out[..., :height, :width]

@@ -149,22 +149,19 @@ class InterpolationTask(Task):
         return {"interpolation": network, "vae": vae}
 
     def _begin(self, network: torch.nn.Module, start: str) -> None:
-        """As the interpolation of the model `start`; a detailer that it lacks adds nothing yet."""
+        """As the interpolation of the model `start`."""
         found = Interpolator.of(ModelFolder(Path(start)), self.data.method)
-        old, own = asdict(found.config), asdict(self.config)
-        if "detailer" in own and not old.get("detailer"):
-            old["detailer"] = own["detailer"]
         means = ("prediction", "target", "spread")
-        if old != own or any(
+        if found.config != self.config or any(
             getattr(found.settings, key) != getattr(self.settings, key) for key in means
         ):
             raise UsageError(
                 f"recipe: data.start is {start}, whose interpolation has other sizes or predicts"
                 " something else",
-                next=f"make `model` as in its {found.component}/config.json, but for detailer, and"
+                next=f"make `model` as in its {found.component}/config.json, and"
                 f" loss.{', '.join(means)} as in its `sample`",
             )
-        network.load_state_dict(found.load().float().state_dict(), strict=False)
+        network.load_state_dict(found.load().float().state_dict())
 
     def prepare(self, modules: Modules, say) -> None:
         vae, start = _vae(modules), VALIDATION_SEEDS.start
