@@ -3,11 +3,13 @@ paths as a real one."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 
 from vidgen.diffusion.groups import PACKINGS
 from vidgen.nn.autoencoder import AutoencoderConfig, VideoAutoencoder
@@ -99,3 +101,19 @@ def pixels(folder: Path, text: Path) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         made.rename(folder)
     return folder
+
+
+def leave(folder: Path, *parts: str) -> None:
+    """Leave only these components in a model."""
+    index = json.loads((folder / "model_index.json").read_text())
+    for name in [name for name, pair in index.items() if isinstance(pair, list)]:
+        if name not in parts:
+            shutil.rmtree(folder / name)
+            index.pop(name)
+    (folder / "model_index.json").write_text(json.dumps(index))
+
+
+def change(path: Path) -> None:
+    """Other weights."""
+    tensors = {name: x + 0.01 for name, x in load_file(path).items()}
+    save_file(tensors, path)

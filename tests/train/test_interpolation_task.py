@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.tiny import change
 from vidgen.cli.models_find import components
 from vidgen.diffusion import groups
 from vidgen.diffusion.groups import PACKINGS
@@ -21,6 +22,7 @@ from vidgen.stages.interpolate import Choices, interpolate
 from vidgen.stages.plan import interpolating
 from vidgen.systems.base import ModelFolder
 from vidgen.systems.interpolation import Interpolator
+from vidgen.systems.save import WEIGHTS
 from vidgen.systems.verify import verify
 from vidgen.train.recipe import Optim, Recipe
 from vidgen.train.tasks.interpolation import InterpolationTask
@@ -333,10 +335,14 @@ def test_a_transformer_over_groups_goes_on_from_another(tiny_model, tmp_path):
     torch.testing.assert_close(out(again().build()), was, rtol=0.02, atol=0.02)
     with pytest.raises(UsageError, match=r"data\.start is .*other sizes"):
         again(depth=2).build()
-    other = again()
-    other.settings = replace(other.settings, spread=0.5)
-    with pytest.raises(UsageError, match="predicts something else"):
-        other.build()
+    for key, value in {"spread": 0.5, "target": "frames", "prediction": "x0", "fps": 8.0}.items():
+        other = again()
+        other.settings = replace(other.settings, **{key: value})
+        with pytest.raises(UsageError, match="predicts something else"):
+            other.build()
+    change(tmp_path / "model" / "vae" / WEIGHTS)
+    with pytest.raises(UsageError, match="whose vae is not that of"):
+        again().build()
 
 
 def test_networks_of_another_name_are_refused(tiny_model, tmp_path):

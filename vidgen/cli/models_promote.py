@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -124,8 +126,11 @@ class Plan:
             lines.append(f"{self.num} validation captions would be sampled with it, {beaten}")
             lines.append(f"the judge would be {self.judge}")
         for part in self.parts:
+            clips = f"{self.num} rendered clips"
+            if part == "video_decoder":
+                clips = f"what the model makes of {clips}"
             lines.append(
-                f"{part}: would be tried on {self.num} rendered clips, and must not be further from"
+                f"{part}: would be tried on {clips}, and must not be further from"
                 " them than what it replaces, nor than what does without"
             )
         if self.judge is None:
@@ -168,10 +173,11 @@ def promote(
     check_whole(plan.candidate)
     hashes = {c: plan.candidate.sha256(c) for c in promoted(plan)}
     old, new = (None, None) if network is None else score(plan, network, device, console)
-    tried = try_parts(
-        plan.candidate, plan.place, plan.parts, scenes(plan.num, LEVEL), compute, console,
-        kept=plan.kept,
-    )  # fmt: skip
+    with after(plan) as result:
+        tried = try_parts(
+            plan.candidate, plan.place, plan.parts, scenes(plan.num, LEVEL), compute, console,
+            kept=plan.kept, after=result,
+        )  # fmt: skip
     paired = compared(old, new) if old is not None and new is not None else None
     refused = (paired is not None and paired.second < paired.first) or any(t.worse for t in tried)
     if not refused:
@@ -205,18 +211,42 @@ def promoted(plan: Plan) -> tuple[str, ...]:
 
 
 def put(plan: Plan, hashes: Mapping[str, str]) -> None:
-    """The whole candidate with what the place keeps, or the place with the candidate's parts."""
     from vidgen.systems.base import DEFAULT, ModelFolder
     from vidgen.systems.swap import put_in_place
 
-    place, beside = ModelFolder(plan.place), ModelFolder(plan.place.parent / DEFAULT)
+    model, others = composed(plan)
+    beside = ModelFolder(plan.place.parent / DEFAULT)
+    lender = beside if plan.place.name != DEFAULT and beside.is_there else None
+    if plan.judge is None:
+        lender = model.lender
+    put_in_place(model, plan.place, hashes, others, lender)
+
+
+def composed(plan: Plan) -> tuple[ModelFolder, dict[str, ModelFolder]]:
+    """The whole candidate with what the place keeps, or the place with the candidate's parts: the
+    model, and what is taken from another one."""
+    from vidgen.systems.base import ModelFolder
+
+    place = ModelFolder(plan.place)
     if plan.judge is not None:
-        lender = beside if plan.place.name != DEFAULT and beside.is_there else None
-        put_in_place(plan.candidate, plan.place, hashes, dict.fromkeys(plan.kept, place), lender)
-    else:
-        put_in_place(
-            place, plan.place, hashes, dict.fromkeys(plan.parts, plan.candidate), place.lender
-        )
+        return plan.candidate, dict.fromkeys(plan.kept, place)
+    return place, dict.fromkeys(plan.parts, plan.candidate)
+
+
+@contextmanager
+def after(plan: Plan) -> Iterator[ModelFolder | None]:
+    """The model that would be there, for as long as a decoder is tried in it; None: none is."""
+    from vidgen.systems.base import ModelFolder
+    from vidgen.systems.swap import copy_model
+
+    if "video_decoder" not in plan.parts:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="vidgen.") as beside:
+        target = Path(beside) / plan.place.name
+        model, others = composed(plan)
+        copy_model(model, target, others, name=plan.place.name)
+        yield ModelFolder(target)
 
 
 # --- before anything is computed ------------------------------------------------------------------

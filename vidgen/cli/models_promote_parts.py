@@ -21,10 +21,11 @@ from vidgen.cli.schemas import NUMBER, TEXT, WHOLE, obj, or_null
 if TYPE_CHECKING:
     from vidgen.io.record import Record
     from vidgen.stages.base import Compute
+    from vidgen.stages.part_model import Given
     from vidgen.systems.base import ModelFolder
     from vidgen.world.scene import Scene
 
-NOISE = 0.5  # of x0's spread, at which clips are redrawn that a decoder is tried on
+STRENGTH = 0.5  # with which clips are redrawn that a decoder is tried on
 
 _RIVAL = obj({"name": TEXT, "psnr": NUMBER, "wins": WHOLE})
 PART_SCORE = obj(
@@ -90,12 +91,13 @@ def try_parts(
     console: Console,
     *,
     kept: Sequence[str] = (),
+    after: ModelFolder | None = None,
 ) -> list[Tried]:
     """Each part on the same scenes, rendered at the size and rate of the model that it is for; a
-    decoder on what that model makes of them, where it is whole.
+    decoder on what its model makes of them, that of the candidate in the model `after` promotion.
     `kept`: parts in place that stay beside a candidate that is a whole model."""
     from vidgen.stages import part_model as bench
-    from vidgen.stages.redraw import PARTS, Redrawer
+    from vidgen.stages.redraw import missing, redraw, shown
     from vidgen.stages.rendered import clips_of
     from vidgen.systems.base import ModelFolder
     from vidgen.systems.upsampling import FACTOR
@@ -105,27 +107,35 @@ def try_parts(
     there = ModelFolder(place) if (place / "model_index.json").is_file() else None
     whole = candidate if "transformer" in components(candidate) or there is None else there
     larger = "upsampler" in {*components(candidate), *components(whole), *kept}
-
-    redrawer = None
-    if any(bench.TRIALS[part].shown for part in parts) and {*PARTS} <= {*components(whole)}:
-        redrawer = Redrawer(whole, compute)
-
-    @functools.cache
-    def redrawn(some: tuple[Scene, ...]) -> list[Record]:
-        assert redrawer is not None
-        captions = [caption(scene) for scene in some]
-        return list(redrawer.clips(some, captions, redrawer.start(NOISE)))
+    made = {candidate.path: after or whole}  # the models that clips of a part are seen in
 
     def scores(folder: ModelFolder, part: str, *, baseline: bool = False) -> list[float]:
         console.note(f"trying {folder.path / part}" + " without it" * baseline)
-        shown = bench.TRIALS[part].shown
-        geometry, given = clips_of(whole.geometry, scale=FACTOR if larger and shown else 1), None
-        if shown and redrawer is not None:
-            geometry, given = redrawer.geometry, redrawn
+        model, trial = made.get(folder.path, folder), bench.TRIALS[part]
+        given, scale = None, FACTOR if larger and trial.shown else 1
+        geometry = clips_of(whole.geometry, scale=scale)
+        if trial.shown and not (lacking := missing(model)):
+            folder, geometry, given = model, shown(model), redrawn(model)
+        elif trial.shown:
+            console.warn(
+                f"{part}: tried on latents of the encoder, which it won't get: without"
+                f" {', '.join(lacking)} no clip can be redrawn"
+            )
         return bench.try_part(
-            folder, part, scenes, geometry, given=given and (lambda some: given(tuple(some))),
-            baseline=baseline, compute=compute, notify=console,
+            folder, part, scenes, geometry,
+            given=given, baseline=baseline, compute=compute, notify=console,
         )  # fmt: skip
+
+    @functools.cache
+    def redrawn(model: ModelFolder) -> Given:
+        """What that model makes of scenes, each made once."""
+
+        @functools.cache
+        def clips(some: tuple[Scene, ...]) -> list[Record]:
+            captions = [caption(scene) for scene in some]
+            return list(redraw(some, captions, model, STRENGTH, compute=compute))
+
+        return lambda some: clips(tuple(some))
 
     for part in parts:
         rivals = {bench.TRIALS[part].baseline: scores(candidate, part, baseline=True)}

@@ -2,8 +2,7 @@
 
 What a part is to make is known of rendered clips: the frames between keyframes, the same clip at
 twice the size, the frames that latents were encoded from. The autoencoder's own decoder makes
-frames of the latents, but for the video decoder, which is tried in its place, and on clips as its
-model makes them (`redraw`): what it gets are never an encoder's latents.
+frames of the latents, but for the video decoder, which is tried in its place.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from vidgen.world.scene import Scene
 
 CHUNK = 8  # clips at once
 
+Given = Callable[[Sequence[Scene]], Iterable[Record]]  # latents records of scenes
 Stage = Callable[[Iterable[Record]], Iterator[Record]]
 
 
@@ -55,7 +55,7 @@ def try_part(
     geometry: Geometry,
     *,
     baseline: bool = False,
-    given: Callable[[Sequence[Scene]], Iterable[Record]] | None = None,
+    given: Given | None = None,
     compute: Compute = Compute(),
     notify: Notify = Silent(),
 ) -> list[float]:
@@ -64,7 +64,7 @@ def try_part(
     folder    holds the part and the autoencoder
     part      of TRIALS
     geometry  of the clips that are given to it, before keyframes are picked
-    given     latents records of scenes, for it to work on; None: what the encoder makes of clips
+    given     what it works on; None: what the encoder makes of clips
     baseline  try what the part is compared with, in its place
     """
     trial, scores = TRIALS[part], []

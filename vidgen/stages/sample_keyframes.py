@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from vidgen.diffusion.level import Levels
 from vidgen.diffusion.noise import Noise
 from vidgen.diffusion.prediction import denoiser
 from vidgen.diffusion.solvers import Solver
-from vidgen.errors import InputError
+from vidgen.errors import InputError, UsageError
 from vidgen.io import log
 from vidgen.io.record import Record
 from vidgen.nn import attention
@@ -28,12 +29,14 @@ from vidgen.stages.base import (
     require_kind,
     require_tensor,
 )
+from vidgen.stages.decode import require_space
 from vidgen.stages.text_network import system_of
 from vidgen.systems import load
 from vidgen.systems.base import ModelFolder
 from vidgen.systems.lora import Lora
 
 STAGE = "sample-keyframes"
+INIT = "init.latents"  # C T h w: what samples begin as, with noise
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class Choices:
     size: tuple[int, int] | None = None  # width, height
     image: str | None = None  # a file: the picture that clips begin with
     loras: tuple[Lora, ...] = ()  # fused into released models
+    # Samples begin as the records' `init.latents` with this share of noise (SDEdit), not as noise.
+    strength: float | None = None
 
     def seeds_of(self, own: int | None) -> tuple[int, ...]:
         """The seeds of a prompt whose own seed is this."""
@@ -68,6 +73,7 @@ class Choices:
             "--size": self.size and "{}x{}".format(*self.size),
             "--solver": self.solver,
             "--steps": self.num_inference_steps,
+            "--strength": self.strength,
         }
         words = [x for k, v in flags.items() if v is not None for x in (k, str(v))]
         return words + [x for lora in self.loras for x in ("--lora", f"FILE:{lora.weight:g}")]
@@ -94,7 +100,8 @@ def sample_keyframes(
     `times` `T` (seconds). The text stays in the record.
 
     A sample's noise depends on its seed and its text record's id alone. Raises InputError for a
-    record that is no text, or text of another encoder.
+    record that is no text, or text of another encoder; with `choices.strength`, for one without
+    `init.latents` (see `begin_as`), and UsageError for a strength below that of the last level.
     """
     method = _method(folder, choices)
     network = Loading(
@@ -118,11 +125,50 @@ class _Method:
 def _method(folder: ModelFolder, choices: Choices) -> _Method:
     own, scale = folder.sampler, choices.guidance_scale
     steps = choices.num_inference_steps or own.num_inference_steps
+    levels = load.levels(folder, steps, choices.shift)
     return _Method(
         load.solver(folder, choices.solver),
-        load.levels(folder, steps, choices.shift),
+        levels if choices.strength is None else levels_from(levels, choices.strength),
         own.guidance_scale if scale is None else scale,
     )
+
+
+def levels_from(levels: Levels, strength: float) -> Levels:
+    """The levels from the first on of whose z noise is `strength` at most, as a share: sigma of
+    alpha + sigma, which is t of rectified flow. UsageError if only the last, x0 itself, is such."""
+    if not 0 < strength <= 1:
+        raise UsageError(f"--strength {strength:g}: must be above 0, and 1 at most")
+    shares = [float(level.sigma / (level.alpha + level.sigma)) for level in levels[:-1]]
+    for i, share in enumerate(shares):
+        if share <= strength + 1e-6:
+            return levels[i:]
+    raise UsageError(
+        f"--strength {strength:g}: of {len(shares)} steps the last begins at {shares[-1]:.3g}",
+        next="more --steps, or a larger --strength",
+    )
+
+
+def begin_as(text: Record, clip: Record, folder: ModelFolder) -> Record:
+    """The text record with the latents of a clip as `init.latents`, for samples that begin there
+    (SDEdit, Meng et al. 2021, §3). InputError for what are no latents of the folder's space."""
+    require_kind(clip, "latents", made_by="vidgen encode-video")
+    require_space(clip, folder, verb="samples in")
+    return text.replace(tensors={INIT: clip.torch("latents").float()})
+
+
+def _init(record: Record, shape: tuple[int, ...], folder: ModelFolder) -> Tensor:
+    """What a sample of the record begins as, float32 `c t h w`."""
+    if INIT not in record.tensors:
+        raise InputError(f"record `{record.id}` has no `{INIT}` to begin as")
+    x0 = record.torch(INIT).float()
+    if tuple(x0.shape) != shape:
+        found, own = (" × ".join(map(str, sizes)) for sizes in (x0.shape, shape))
+        raise InputError(
+            f"record `{record.id}`: the latents to begin as are {found}, and `{folder.name}` makes"
+            f" {own}",
+            why="channels × frames × rows × columns",
+        )
+    return x0
 
 
 def _jobs(records: Iterable[Record], folder: ModelFolder, choices: Choices) -> Iterator[_Job]:
@@ -188,6 +234,9 @@ def _sample(
     denoise = denoiser(called, load.prediction(folder))
     denoise = load.guided(denoise, uncond, folder.sampler, levels, method.guidance_scale)
     z = noise.initial(shape).to(device) * levels[0].sigma
+    if choices.strength is not None:
+        x0 = torch.stack([_init(job.record, shape, folder) for job in jobs])
+        z = z + levels[0].alpha * x0.to(device)
     with attention.kernel(compute.attention) as used:
         for step in method.solve(denoise, z, levels, cond, noise):
             z = step.z
@@ -195,6 +244,7 @@ def _sample(
 
     for job, latents in zip(jobs, z.float().cpu(), strict=True):
         made = job.record.replace(
+            drop=[INIT],
             kind="latents",
             id=job.id,
             tensors={"latents": latents, "times": times},

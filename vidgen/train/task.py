@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vidgen.errors import UsageError
 from vidgen.systems import save
+from vidgen.systems.base import ModelFolder
 from vidgen.train.recipe import Recipe
 
 Modules = Mapping[str, nn.Module]
@@ -125,6 +126,17 @@ class Task:
             if len(found) == before:
                 found.append(module)
         return found
+
+
+def require_alike(start: ModelFolder, parts: Mapping[str, ModelFolder]) -> None:
+    """UsageError unless the model that weights begin as has the same components as these models: it
+    was trained on their latents, or words."""
+    for part, folder in parts.items():
+        if part not in start.index or start.sha256(part) != folder.sha256(part):
+            raise UsageError(
+                f"recipe: data.start is {start.path}, whose {part} is not that of {folder.path}",
+                why="its weights were trained on what another one makes",
+            )
 
 
 def trainable(modules: Modules) -> dict[str, nn.Module]:

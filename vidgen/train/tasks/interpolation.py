@@ -34,7 +34,7 @@ from vidgen.systems.interpolation import Interpolator, Settings
 from vidgen.systems.load import CLIP_NETWORKS
 from vidgen.train.distributed import World
 from vidgen.train.recipe import section
-from vidgen.train.task import Modules, Task, generator, share
+from vidgen.train.task import Modules, Task, generator, require_alike, share
 from vidgen.train.tasks.latents import (
     cache_folder,
     cached_latents,
@@ -150,8 +150,10 @@ class InterpolationTask(Task):
 
     def _begin(self, network: torch.nn.Module, start: str) -> None:
         """As the interpolation of the model `start`."""
-        found = Interpolator.of(ModelFolder(Path(start)), self.data.method)
-        means = ("prediction", "target", "spread")
+        folder = ModelFolder.find(start)
+        require_alike(folder, {"vae": self.vae_folder})
+        found = Interpolator.of(folder, self.data.method)
+        means = ("prediction", "target", "spread", "fps")
         if found.config != self.config or any(
             getattr(found.settings, key) != getattr(self.settings, key) for key in means
         ):
@@ -159,7 +161,7 @@ class InterpolationTask(Task):
                 f"recipe: data.start is {start}, whose interpolation has other sizes or predicts"
                 " something else",
                 next=f"make `model` as in its {found.component}/config.json, and"
-                f" loss.{', '.join(means)} as in its `sample`",
+                f" loss and data.fps as in its `sample`: {', '.join(means)}",
             )
         network.load_state_dict(found.load().float().state_dict())
 

@@ -68,25 +68,27 @@ def cached(
     *,
     world: World,
     say: Callable[[str], None],
+    shard: int | None = None,
 ) -> Tensor:
     """What `make` makes of the training scenes 0 … num−1, some at a time, on the CPU, in bfloat16,
-    or uint8 if it is that. It is asked for `whole(num)` of them. All processes of `world` call
-    this, with a `folder` that all of them see: each makes its part of the shards, which are called
-    `name`."""
+    or uint8 if it is that. It is asked for whole shards, of SHARD scenes unless told otherwise. All
+    processes of `world` call this, with a `folder` that all of them see: each makes its part of the
+    shards, which are called `name`."""
+    shard = shard or SHARD
 
     def path(first: int) -> Path:
         return folder / f"{name}-{first:08d}.safetensors"
 
     def write(first: int) -> None:
-        seeds = range(first, first + SHARD)
-        latents = torch.cat([make(seeds[i : i + CHUNK]) for i in range(0, SHARD, CHUNK)])
+        seeds = range(first, first + shard)
+        latents = torch.cat([make(seeds[i : i + CHUNK]) for i in range(0, shard, CHUNK)])
         kept = latents if latents.dtype == torch.uint8 else latents.to(torch.bfloat16)
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_write(path(first), force=True) as f:
             f.write(save({"latents": kept.contiguous()}))
-        say(f"{name}: made {first + SHARD} of {num} clips")
+        say(f"{name}: made {first + shard} of {num} clips")
 
-    firsts = range(0, num, SHARD)
+    firsts = range(0, num, shard)
     mine = [first for first in firsts[world.rank :: world.size] if not path(first).is_file()]
     # They meet after every shard, so that nobody waits longer than the processes' time limit.
     while world.agree(len(mine))[0]:

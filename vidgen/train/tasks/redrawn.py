@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -12,16 +13,20 @@ import torch
 from torch import Tensor
 
 from vidgen.errors import UsageError
-from vidgen.stages.redraw import Redrawer
+from vidgen.stages.base import Compute
+from vidgen.stages.redraw import redraw, shown
+from vidgen.systems.base import ModelFolder
 from vidgen.train.distributed import World
 from vidgen.train.tasks.latents import cached
 from vidgen.world.captions import caption
 from vidgen.world.render import RENDERER
 from vidgen.world.scene import sample_scene
 
-TOGETHER = 16  # clips that begin at the same noise level
-# Components that decide, beside the latent space, what clips come out as.
+TOGETHER = 16  # clips in one call of a network
+SHARD = 256  # clips are kept in files of so many: half a minute to some minutes of work
+# Networks that decide, beside the autoencoder, what clips come out as.
 DECIDE = ("transformer", "text_encoder", "interpolation", "upsampler")
+DTYPES = {"float32": "fp32", "bfloat16": "bf16"}
 
 
 @dataclass(frozen=True)
@@ -31,64 +36,80 @@ class Redrawn:
     num: int = 2048  # of the basic world, made once
     num_full: int = 1024  # of the full world
     share: float = 0.75  # of the steps; the others see what the encoder makes
-    # Sampling begins at a level of noise (of x0's spread) between these.
-    noise: tuple[float, float] = (0.3, 0.75)
+    # How much of the keyframes is noise where sampling begins, between these; see `redraw`.
+    strength: tuple[float, float] = (0.35, 0.8)
     cache: str = "runs/cache"
 
     def __post_init__(self) -> None:
-        least, most = self.noise
+        least, most = self.strength
         if not 0 < least <= most <= 1:
-            raise UsageError(f"recipe: data.redrawn.noise is [{least:g}, {most:g}], within 0 and 1")
-        if not 0 <= self.share <= 1:
-            raise UsageError(f"recipe: data.redrawn.share is {self.share:g}, must be from 0 to 1")
-        if self.num < 0 or self.num_full < 0 or not self.num + self.num_full:
-            raise UsageError("recipe: data.redrawn has no clips: num and num_full")
+            raise UsageError(
+                f"recipe: data.redrawn.strength is [{least:g}, {most:g}], must go from less to more"
+                " within 0 and 1"
+            )
+        if not 0 < self.share <= 1:
+            raise UsageError(
+                f"recipe: data.redrawn.share is {self.share:g}, must be above 0, and 1 at most"
+            )
+        for key in ("num", "num_full"):
+            if getattr(self, key) < 0:
+                raise UsageError(f"recipe: data.redrawn.{key} is {getattr(self, key)}")
+        if not self.num + self.num_full:
+            raise UsageError("recipe: data.redrawn.num and num_full are 0, which leaves no clips")
 
     def parts(self) -> list[tuple[str, int]]:
         """The level and number of the clips of each part of the cache."""
         return [(k, n) for k, n in (("basic", self.num), ("full", self.num_full)) if n]
 
 
+def compute_of(dtype: str, device: torch.device) -> Compute:
+    """How clips are redrawn in a run that trains in this dtype."""
+    return Compute(str(device), DTYPES[dtype], batch_size=TOGETHER)
+
+
 def redrawn_clips(
-    redrawer: Redrawer,
+    folder: ModelFolder,
     wanted: Redrawn,
     *,
-    dtype: torch.dtype,
+    compute: Compute,
     world: World,
     say: Callable[[str], None],
 ) -> Tensor:
     """`n c t h w` of the training scenes, those of the basic world first; bfloat16, on the CPU.
-    They are made where they aren't kept yet."""
-    g, model = redrawer.geometry, redrawer.folder
-    of = [model.sha256(part) for part in DECIDE if part in model.index]
-    of += [model.latent_space, repr(model.sampler), str(dtype), str(RENDERER)]
-    digest = sha256(" ".join(of).encode()).hexdigest()[:12]
-    size, (least, most) = f"{g.num_frames}x{g.height}x{g.width}@{g.fps:g}", wanted.noise
-    folder = Path(wanted.cache) / "redrawn" / f"{size}-{least:g}-{most:g}-{digest}"
+    They are made where they aren't kept yet, in whole files."""
+    least, most = wanted.strength
+    cache = Path(wanted.cache) / "redrawn" / f"{least:g}-{most:g}-{digest(folder, compute)}"
 
     def made(level: str, num: int) -> Tensor:
-        return cached(
-            folder, level, num, lambda seeds: of_seeds(redrawer, seeds, level, wanted.noise, dtype),
-            world=world, say=say,
-        )  # fmt: skip
+        def of(seeds: range) -> Tensor:
+            return of_seeds(folder, seeds, level, wanted.strength, compute)
+
+        return cached(cache, level, num, of, world=world, say=say, shard=SHARD)
 
     return torch.cat([made(level, num) for level, num in wanted.parts()])
 
 
+def digest(folder: ModelFolder, compute: Compute) -> str:
+    """Of all that decides how a model draws a scene."""
+    words = sha256((folder.place("tokenizer") / "tokenizer.json").read_bytes()).hexdigest()
+    of: dict[str, object] = {"words": words, "sampler": repr(folder.sampler)}
+    for part in (part for part in DECIDE if part in folder.index):
+        of |= {part: folder.config(part), f"{part} weights": folder.sha256(part)}
+    of |= {"space": folder.latent_space, "geometry": asdict(shown(folder))}
+    of |= {"dtype": compute.dtype, "renderer": RENDERER}
+    return sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()[:12]
+
+
 def of_seeds(
-    redrawer: Redrawer,
+    folder: ModelFolder,
     seeds: range,
     level: str,
-    noise: tuple[float, float],
-    dtype: torch.dtype,
+    strength: tuple[float, float],
+    compute: Compute,
 ) -> Tensor:
-    """`n c t h w` of these scenes, under captions drawn anew; some together begin at one level."""
-    clips = []
-    for first in range(0, len(seeds), TOGETHER):
-        some = seeds[first : first + TOGETHER]
-        draw = random.Random(f"redrawn/{level}/{some.start}")
-        scenes = [sample_scene(seed, level=level) for seed in some]
-        captions = [caption(scene, draw) for scene in scenes]
-        start = redrawer.start(draw.uniform(*noise))
-        clips += [r.torch("latents") for r in redrawer.clips(scenes, captions, start, dtype)]
-    return torch.stack(clips)
+    """`n c t h w` of these scenes, under captions drawn anew; all begin with as much noise."""
+    draw = random.Random(f"redrawn/{level}/{seeds.start}")
+    scenes = [sample_scene(seed, level=level) for seed in seeds]
+    captions = [caption(scene, draw) for scene in scenes]
+    made = redraw(scenes, captions, folder, draw.uniform(*strength), compute=compute)
+    return torch.stack([record.torch("latents") for record in made])

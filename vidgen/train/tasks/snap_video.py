@@ -8,7 +8,6 @@ Menapace et al. 2024, table 8).
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -23,7 +22,7 @@ from vidgen.systems import snap_video
 from vidgen.systems.base import ModelFolder, PixelSampler, Sampler
 from vidgen.systems.snap_video import SELF_CONDITIONED
 from vidgen.train.recipe import section
-from vidgen.train.task import Modules
+from vidgen.train.task import Modules, require_alike
 from vidgen.train.tasks.captioned import CaptionedTask
 from vidgen.train.tasks.keyframes import Loss as Flow
 from vidgen.train.tasks.text_to_latents import TextToLatentsTask
@@ -157,7 +156,8 @@ class SnapVideoTask(InputScaled, TextToLatentsTask):
         network, start = super().network(), self.data.start
         if start is None:
             return network
-        folder, own = ModelFolder(Path(start)), self.sampler
+        folder, own = ModelFolder.find(start), self.sampler
+        require_alike(folder, {"vae": self.vae_folder, "text_encoder": self.text_folder})
         trained = snap_video.load_transformer(folder).float()
         scaled = (folder.sampler.sigma_in, folder.sampler.sigma_data)
         if trained.config != self.config or scaled != (own.sigma_in, own.sigma_data):

@@ -38,7 +38,7 @@ class Data:
     num_full: int = 0  # clips of the full world beside those
     drop_caption: float = 0.1
     canonical: float = 0.0  # share of captions that say everything, in the first words for it
-    # A folder that holds `transformer/`, of as many blocks or fewer: where the weights begin.
+    # A model whose `transformer/` the weights begin as: for keyframes, of as many blocks or fewer.
     start: str | None = None
     num_frames: int = 5
     height: int = 40

@@ -7,9 +7,9 @@ decoder begins as its equal, or a video decoder that is trained on. The loss is 
 and may count how the error changes from frame to frame.
 
 With `data.redrawn`, most clips are latents as the model `vae` makes them, near to a rendered clip,
-and the decoder learns to show that one: what it gets in a cascade are never an encoder's latents
-(the same gap that LTX-Video, arXiv 2501.00103 §2.2, closes by a decoder that takes the last step of
-denoising).
+and the decoder learns to show that one: what it gets in a cascade are never an encoder's latents.
+(LTX-Video, arXiv 2501.00103, closes this gap by a decoder that takes the last step of denoising.)
+`loss.latent_noise` is for the others.
 
 Beside the signal-to-noise ratio it measures flicker, and both of the image decoder that belongs to
 the encoder, on the same held-out clips.
@@ -32,8 +32,7 @@ from vidgen.io.image import write_png
 from vidgen.nn.autoencoder import VideoAutoencoder
 from vidgen.nn.movq import MoVQConfig, MoVQDecoder, image_decoder
 from vidgen.nn.pixels import from_uint8, to_uint8
-from vidgen.stages.base import Compute
-from vidgen.stages.redraw import Redrawer
+from vidgen.stages.redraw import missing, shown
 from vidgen.systems import save, world
 from vidgen.systems.base import ModelFolder
 from vidgen.systems.video_decoder import COMPONENT, load_video_decoder
@@ -41,7 +40,7 @@ from vidgen.train.distributed import World
 from vidgen.train.recipe import section
 from vidgen.train.task import Modules, Task, generator, share
 from vidgen.train.tasks.pixels import PixelLoss, clip_scores, noisy, pixel_loss
-from vidgen.train.tasks.redrawn import TOGETHER, Redrawn, of_seeds, redrawn_clips
+from vidgen.train.tasks.redrawn import Redrawn, compute_of, of_seeds, redrawn_clips
 from vidgen.world.render import frame_times, render
 from vidgen.world.scene import VALIDATION_SEEDS, sample_scene
 
@@ -84,6 +83,22 @@ class VideoDecoderTask(Task):
             raise UsageError(f"recipe: data.num_frames is [{fewest}, {most}], from less to more")
         if self.data.trained == "temporal" and self.data.start is None:
             raise UsageError("recipe: data.trained is temporal without data.start: beside what?")
+        if self.data.redrawn is not None:
+            self._check_redrawn()
+
+    def _check_redrawn(self) -> None:
+        """UsageError for a model that can't redraw clips, or not as long ones."""
+        if lacking := missing(self.vae_folder):
+            raise UsageError(
+                f"recipe: data.redrawn, and {self.vae_folder.path} has no {', '.join(lacking)}",
+                next="set data.vae to a whole model",
+            )
+        self.geometry, most = shown(self.vae_folder), self.data.num_frames[1]
+        if self.geometry.num_frames < most:
+            raise UsageError(
+                f"recipe: data.num_frames goes up to {most}, and clips that are redrawn have"
+                f" {self.geometry.num_frames}"
+            )
 
     def build(self) -> dict[str, torch.nn.Module]:
         decoder = MoVQDecoder(self.config)
@@ -113,20 +128,14 @@ class VideoDecoderTask(Task):
         wanted = self.data.redrawn
         if wanted is None:
             return
-        compute = Compute(str(self.device), batch_size=TOGETHER)
-        redrawer, dtype = Redrawer(self.vae_folder, compute), getattr(torch, self.recipe.dtype)
-        self.geometry = redrawer.geometry
-        if self.geometry.num_frames < self.data.num_frames[1]:
-            raise UsageError(
-                f"recipe: data.num_frames goes up to {self.data.num_frames[1]}, and clips that are"
-                f" redrawn have {self.geometry.num_frames}"
-            )
+        compute = compute_of(self.recipe.dtype, self.device)
         self.redrawn = redrawn_clips(
-            redrawer, wanted, dtype=dtype, world=World(self.rank, self.world, self.device), say=say
-        )
+            self.vae_folder, wanted, compute=compute,
+            world=World(self.rank, self.world, self.device), say=say,
+        )  # fmt: skip
         self.scenes = [(level, seed) for level, num in wanted.parts() for seed in range(num)]
         held = range(VALIDATION_SEEDS.start, VALIDATION_SEEDS.start + HELD)
-        self.held_redrawn = of_seeds(redrawer, held, "basic", wanted.noise, dtype)
+        self.held_redrawn = of_seeds(self.vae_folder, held, "basic", wanted.strength, compute)
 
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
         if self.data.redrawn is not None:
@@ -150,8 +159,9 @@ class VideoDecoderTask(Task):
     def _redrawn(self, draw: torch.Generator, rank: int, world: int) -> dict[str, Tensor]:
         """Frames of redrawn clips one after the other, or now and then keyframes alone."""
         (height, width), g = self.data.sizes[0], self.geometry
-        count = max(1, round(self.recipe.batch_size * height * width / (g.height * g.width)))
-        rows = torch.randint(len(self.scenes), (max(count, world),), generator=draw)
+        area = g.height * g.width / (height * width)
+        count = world * max(1, round(self.recipe.batch_size / world / area))
+        rows = torch.randint(len(self.scenes), (count,), generator=draw)
         stride = 1 if float(torch.rand((), generator=draw)) < 2 / 3 else STRIDE
         fewest, most = self.data.num_frames
         most = min(most, 1 + (g.num_frames - 1) // stride)
@@ -185,7 +195,7 @@ class VideoDecoderTask(Task):
     @torch.no_grad()
     def evaluate(self, modules: Modules, step: int) -> dict[str, float]:
         """Of held-out clips, clamped and rounded: signal-to-noise ratio in dB and flicker in
-        levels, and the same of the image decoder."""
+        levels, and the same of the image decoder; the first of redrawn ones, too."""
         scores = {}
         for height, width in sorted(set(self.data.sizes)):
             frames, image, video = self._decoded(modules, HELD, height, width)
