@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, NamedTuple, Self
 
 from vidgen.cli.console import Console
 from vidgen.cli.options import (
@@ -15,11 +16,13 @@ from vidgen.cli.options import (
     Running,
     Seeds,
     Size,
+    option,
 )
 from vidgen.cli.page import Page
-from vidgen.errors import UsageError
+from vidgen.errors import InputError, UsageError
 
 if TYPE_CHECKING:
+    from vidgen.io.record import Record
     from vidgen.stages.base import Compute
     from vidgen.stages.checkpoints import Checkpoints
     from vidgen.stages.sample_keyframes import Choices
@@ -36,7 +39,11 @@ the gaps.
 
 A sample's noise follows from its seed and its text record's id alone: it depends neither on the
 batch, nor on the device, nor on what else is in the stream. With several seeds each text record
-gives several samples, named ID-sSEED. The text stays in the records for later stages.""",
+gives several samples, named ID-sSEED. The text stays in the records for later stages.
+
+With --init samples begin as latents that are there, with noise on them, instead of noise alone
+(SDEdit): a clip drawn anew, by the same words or others. They must be as many and as large as
+those that the model makes.""",
     reads="text records from IN",
     writes="latents records to -o",
     examples=[
@@ -46,6 +53,9 @@ gives several samples, named ID-sSEED. The text stays in the records for later s
          "four seeds, a file each"),
         ('vidgen encode-text "a can" | vidgen sample-keyframes | vidgen decode -o can.mp4',
          "in a pipe"),
+        ("vidgen sample-keyframes ball.text.safetensors --init ball.latents.safetensors"
+         " --strength 0.6 -o again.safetensors",
+         "drawn anew from what is there"),
         ("vidgen sample-keyframes --dry-run ball.text.safetensors",
          "shapes, FLOPs, memory, time"),
     ],
@@ -61,10 +71,25 @@ rounding.""",
         "PAPERS": """\
 arXiv numbers. Rectified flow: 2210.02747, 2209.03003. Guidance: 2207.12598. Solvers: euler and heun
 2206.00364, dpmpp_2m and dpmpp_2m_sde 2211.01095, unipc 2302.04867, ddim 2010.02502, ancestral
-2006.11239.""",
+2006.11239. SDEdit: 2108.01073.""",
     },
     see_also=["vidgen-encode-text(1)", "vidgen-decode(1)"],
 )  # fmt: skip
+
+
+Init = Annotated[
+    str | None,
+    option("--init", metavar="FILE", default="noise alone", settable=False,
+           help="latents that samples begin as, with noise: one record for all texts, or one for"
+           " each, in order"),
+]  # fmt: skip
+Strength = Annotated[
+    float | None,
+    option("--strength", metavar="S", min=0, max=1, default="0.6", settable=False,
+           help="with --init: the share of noise that samples begin with; less stays nearer to"
+           " what they begin as, and takes fewer steps"),
+]  # fmt: skip
+STRENGTH = 0.6  # objects stay where they are, and are drawn anew
 
 
 def sample_keyframes(
@@ -74,12 +99,18 @@ def sample_keyframes(
     inputs: Inputs = None,
     *,
     denoising: Denoising,
+    init: Init = None,
+    strength: Strength = None,
     model: Model = None,
     dry_run: DryRun = False,
 ) -> None:
     from vidgen.systems.base import ModelFolder
 
+    if init is None and strength is not None:
+        raise UsageError("--strength has no effect here: it is for --init", next="--init FILE")
     wanted = Wanted.of(denoising)
+    if init is not None:
+        wanted = wanted._replace(init=init, strength=STRENGTH if strength is None else strength)
     folder = ModelFolder.find(model)
     if folder.released:
         raise UsageError(
@@ -103,6 +134,8 @@ class Wanted(NamedTuple):
     size: Size | None = None
     image: str | None = None
     lora: list[str] | None = None
+    init: str | None = None
+    strength: float | None = None
 
     @classmethod
     def of(
@@ -130,6 +163,7 @@ class Wanted(NamedTuple):
         return Choices(
             self.seeds, self.num_samples, self.steps, self.guidance_scale, self.solver, self.shift,
             self.num_frames, self.size, self.image, tuple(map(parse_lora, self.lora or ())),
+            self.strength,
         )  # fmt: skip
 
     def samples(self, texts: int) -> int:
@@ -162,11 +196,12 @@ def sample_texts(
         compute.check()
         choices = wanted.choices()
         cascade.check_choices(folder, choices)
-        texts = ((text.id, stage.own_seed(text)) for text in headers_of(inputs))
+        texts = [(text.id, stage.own_seed(text)) for text in headers_of(inputs)]
+        begin = _beginning(wanted.init, folder, choices, len(texts))
         check_names(out, stage.sample_ids(texts, choices))
         return lambda records: cascade.sample(
-            records, folder, choices, passes=passes, checkpoints=checkpoints, compute=compute,
-            notify=console,
+            begin(records), folder, choices, passes=passes, checkpoints=checkpoints,
+            compute=compute, notify=console,
         )  # fmt: skip
 
     if dry_run:
@@ -174,6 +209,30 @@ def sample_texts(
         print_text(planned(folder, running.compute(), wanted, texts, passes))
         return
     run_stage(make, inputs, out, console, takes=takes)
+
+
+def _beginning(
+    init: str | None, folder: ModelFolder, choices: Choices, texts: int
+) -> Callable[[Iterable[Record]], Iterable[Record]]:
+    """What gives text records the latents in the file `init`; UsageError or InputError for what no
+    sample can begin as. `texts`: how many there are, or 0 where they aren't here yet."""
+    from vidgen.io.stream import read_inputs
+    from vidgen.stages import sample_keyframes as stage
+
+    if init is None:
+        return lambda records: records
+    if not Path(init).is_file():
+        raise UsageError(f"--init {init}: no such file")
+    stage.method_of(folder, choices)
+    clips = list(read_inputs([init]))
+    for clip in clips:
+        stage.require_space(clip, folder, verb="samples in")
+    if not clips or (texts and len(clips) not in (1, texts)):
+        raise InputError(
+            f"{init}: {len(clips)} clips to begin as, and {texts or 'some'} texts",
+            next="one clip for all, or one for each",
+        )
+    return lambda records: stage.begun(records, clips, folder)
 
 
 def planned(folder: ModelFolder, compute: Compute, wanted: Wanted, texts: int, passes: int) -> str:
@@ -185,9 +244,12 @@ def planned(folder: ModelFolder, compute: Compute, wanted: Wanted, texts: int, p
         from vidgen.stages import plan_clips
 
         return plan_clips.sampling(folder, compute, count, wanted.choices())
-    first = plan.sampling(
-        folder, compute, count, wanted.steps, wanted.guidance_scale, wanted.solver
-    )
+    steps = wanted.steps
+    if wanted.strength is not None:
+        from vidgen.stages.sample_keyframes import method_of
+
+        steps = len(method_of(folder, wanted.choices()).levels) - 1
+    first = plan.sampling(folder, compute, count, steps, wanted.guidance_scale, wanted.solver)
     return "\n".join([first, *plan.after_keyframes(folder, compute, count, passes)])
 
 

@@ -60,8 +60,8 @@ def redraw(
     ]
     texts = encode_text(prompts, folder)
     clips = encode_video(records(scenes, folder.geometry), folder, compute=compute)
-    begun = (begin_as(text, clip, folder) for text, clip in zip(texts, clips, strict=True))
+    with_clips = (begin_as(text, clip, folder) for text, clip in zip(texts, clips, strict=True))
     dense = cascade.sample(
-        begun, folder, Choices(strength=strength), passes=1, compute=compute, notify=notify
+        with_clips, folder, Choices(strength=strength), passes=1, compute=compute, notify=notify
     )
     return cascade.enlarge(dense, folder, _scale(folder), compute=compute, notify=notify)

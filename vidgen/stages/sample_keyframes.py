@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import torch
 from torch import Tensor
@@ -103,7 +104,7 @@ def sample_keyframes(
     record that is no text, or text of another encoder; with `choices.strength`, for one without
     `init.latents` (see `begin_as`), and UsageError for a strength below that of the last level.
     """
-    method = _method(folder, choices)
+    method = method_of(folder, choices)
     network = Loading(
         lambda: accelerated(system_of(folder).load_transformer(folder), compute),
         now=compute.preload,
@@ -114,7 +115,7 @@ def sample_keyframes(
 
 
 @dataclass(frozen=True)
-class _Method:
+class Method:
     """How noise becomes a sample: the model's own way, but for what the user chose."""
 
     solve: Solver
@@ -122,11 +123,12 @@ class _Method:
     guidance_scale: float
 
 
-def _method(folder: ModelFolder, choices: Choices) -> _Method:
+def method_of(folder: ModelFolder, choices: Choices) -> Method:
+    """UsageError for choices that the model can't go by."""
     own, scale = folder.sampler, choices.guidance_scale
     steps = choices.num_inference_steps or own.num_inference_steps
     levels = load.levels(folder, steps, choices.shift)
-    return _Method(
+    return Method(
         load.solver(folder, choices.solver),
         levels if choices.strength is None else levels_from(levels, choices.strength),
         own.guidance_scale if scale is None else scale,
@@ -154,6 +156,20 @@ def begin_as(text: Record, clip: Record, folder: ModelFolder) -> Record:
     require_kind(clip, "latents", made_by="vidgen encode-video")
     require_space(clip, folder, verb="samples in")
     return text.replace(tensors={INIT: clip.torch("latents").float()})
+
+
+def begun(
+    texts: Iterable[Record], clips: Sequence[Record], folder: ModelFolder
+) -> Iterator[Record]:
+    """Each text with its clip, in order, or all with the one clip there is. InputError, when it
+    comes to that, for more texts than clips, or fewer."""
+    left = iter(clips) if len(clips) != 1 else repeat(clips[0])
+    for text in texts:
+        if (clip := next(left, None)) is None:
+            raise InputError(f"{text.id}: there are {len(clips)} clips to begin as, and more texts")
+        yield begin_as(text, clip, folder)
+    if len(clips) != 1 and (clip := next(left, None)) is not None:
+        raise InputError(f"{clip.id}: there are {len(clips)} clips to begin as, and fewer texts")
 
 
 def _init(record: Record, shape: tuple[int, ...], folder: ModelFolder) -> Tensor:
@@ -214,7 +230,7 @@ def _sample(
     jobs: list[_Job],
     loading: Loading,
     folder: ModelFolder,
-    method: _Method,
+    method: Method,
     choices: Choices,
     compute: Compute,
     notify: Notify,
