@@ -52,7 +52,6 @@ def test_sizes_that_make_no_network(tiny_model, recipe, setting, said):
         ("data.width=64", "data are 3 latents of 2 × 8"),
         ("model.levels=2", "model.levels is 2, and of this task it is 1"),
         ("model.text_dim=32", "model.text_dim is 32, and the text encoder of"),
-        ("data.start=x", "data.start is not for this task"),
     ],
 )
 def test_a_fit_that_is_not_made_for_its_latents(tiny_model, setting, said):

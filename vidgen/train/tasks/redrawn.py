@@ -14,7 +14,9 @@ from torch import Tensor
 
 from vidgen.errors import UsageError
 from vidgen.stages.base import Compute
-from vidgen.stages.redraw import redraw, shown
+from vidgen.stages.redraw import missing as missing
+from vidgen.stages.redraw import redraw
+from vidgen.stages.redraw import shown as shown
 from vidgen.systems.base import ModelFolder
 from vidgen.train.distributed import World
 from vidgen.train.tasks.latents import cached

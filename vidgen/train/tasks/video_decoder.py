@@ -32,7 +32,6 @@ from vidgen.io.image import write_png
 from vidgen.nn.autoencoder import VideoAutoencoder
 from vidgen.nn.movq import MoVQConfig, MoVQDecoder, image_decoder
 from vidgen.nn.pixels import from_uint8, to_uint8
-from vidgen.stages.redraw import missing, shown
 from vidgen.systems import save, world
 from vidgen.systems.base import ModelFolder
 from vidgen.systems.video_decoder import COMPONENT, load_video_decoder
@@ -40,7 +39,14 @@ from vidgen.train.distributed import World
 from vidgen.train.recipe import section
 from vidgen.train.task import Modules, Task, generator, share
 from vidgen.train.tasks.pixels import PixelLoss, clip_scores, noisy, pixel_loss
-from vidgen.train.tasks.redrawn import Redrawn, compute_of, of_seeds, redrawn_clips
+from vidgen.train.tasks.redrawn import (
+    Redrawn,
+    compute_of,
+    missing,
+    of_seeds,
+    redrawn_clips,
+    shown,
+)
 from vidgen.world.render import frame_times, render
 from vidgen.world.scene import VALIDATION_SEEDS, sample_scene
 
