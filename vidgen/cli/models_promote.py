@@ -211,6 +211,7 @@ def promoted(plan: Plan) -> tuple[str, ...]:
 
 
 def put(plan: Plan, hashes: Mapping[str, str]) -> None:
+    """What is composed, into its place."""
     from vidgen.systems.base import DEFAULT, ModelFolder
     from vidgen.systems.swap import put_in_place
 

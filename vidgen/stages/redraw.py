@@ -17,7 +17,7 @@ from vidgen.stages.base import Compute, Notify, Silent
 from vidgen.stages.encode_text import Prompt, encode_text
 from vidgen.stages.encode_video import encode_video
 from vidgen.stages.rendered import clips_of, records
-from vidgen.stages.sample_keyframes import Choices, begin_as
+from vidgen.stages.sample_keyframes import Choices, begun
 from vidgen.systems.base import Enlarged, Geometry, ModelFolder
 from vidgen.world.scene import Scene
 
@@ -60,8 +60,8 @@ def redraw(
     ]
     texts = encode_text(prompts, folder)
     clips = encode_video(records(scenes, folder.geometry), folder, compute=compute)
-    with_clips = (begin_as(text, clip, folder) for text, clip in zip(texts, clips, strict=True))
     dense = cascade.sample(
-        with_clips, folder, Choices(strength=strength), passes=1, compute=compute, notify=notify
-    )
+        begun(texts, list(clips), folder), folder, Choices(strength=strength),
+        passes=1, compute=compute, notify=notify,
+    )  # fmt: skip
     return cascade.enlarge(dense, folder, _scale(folder), compute=compute, notify=notify)
