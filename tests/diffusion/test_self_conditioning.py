@@ -2,6 +2,8 @@
 
 import torch
 
+from vidgen.diffusion.guidance import cfg, only_between
+from vidgen.diffusion.level import Level
 from vidgen.diffusion.self_conditioning import Carried, trained
 
 
@@ -32,6 +34,18 @@ def test_a_batch_of_another_size_begins_anew():
     run = Carried(step)
     run(torch.zeros(3, 1), torch.zeros(3), {})
     assert run(torch.zeros(2, 1), torch.zeros(2), {})[0].item() == 1
+
+
+def test_where_guidance_ends_the_conditions_own_half_goes_on():
+    run, cond = Carried(Told()), {"told": torch.tensor([[10.0], [20.0]])}
+    run.step = lambda z, t, cond, before: (z, cond["told"] if before is None else before + 1)
+    none = {"told": torch.zeros(2, 1)}
+    plain = lambda z, level, cond: run(z, level.t, cond)  # noqa: E731
+    denoise = only_between(cfg(plain, none, 3.0), plain, 0.5, 1.0)
+    for sigma in (0.8, 0.6, 0.4):
+        level = Level(*torch.full((3, 2), sigma))
+        denoise(torch.zeros(2, 1), level, cond)
+    assert run.latents.tolist() == [[12.0], [22.0]]
 
 
 def test_in_training_the_drawn_samples_are_seen_twice_with_their_own_conditions():

@@ -243,12 +243,7 @@ def planned(folder: ModelFolder, compute: Compute, wanted: Wanted, texts: int, p
         from vidgen.stages import plan_clips
 
         return plan_clips.sampling(folder, compute, count, wanted.choices())
-    steps = wanted.steps
-    if wanted.strength is not None:
-        from vidgen.stages.sample_keyframes import method_of
-
-        steps = len(method_of(folder, wanted.choices()).levels) - 1
-    first = plan.sampling(folder, compute, count, steps, wanted.guidance_scale, wanted.solver)
+    first = plan.sampling(folder, compute, count, wanted.choices())
     return "\n".join([first, *plan.after_keyframes(folder, compute, count, passes)])
 
 

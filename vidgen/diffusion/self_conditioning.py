@@ -22,8 +22,12 @@ Step: TypeAlias = Callable[[Tensor, Tensor, Any, Tensor | None], tuple[Tensor, T
 
 
 class Carried:
-    """A network as a run of sampling calls it. The calls of a run have one batch, in one order; a
-    call of a batch of another size begins anew."""
+    """A network as a run of sampling calls it. The calls of a run have one batch, in one order.
+
+    Guidance may end in a run (`guidance.only_between`): a call of half as many samples goes on from
+    the first half of the call before, where `guidance.branches` has those of the condition itself.
+    A call of a batch of another size begins anew.
+    """
 
     def __init__(self, step: Step) -> None:
         self.step = step
@@ -31,6 +35,8 @@ class Carried:
 
     def __call__(self, z: Tensor, t: Tensor, cond: Any) -> Tensor:
         before = self.latents
+        if before is not None and len(before) == 2 * len(z):
+            before = before[: len(z)]
         if before is not None and len(before) != len(z):
             before = None
         out, latents = self.step(z, t, cond, before)

@@ -15,10 +15,19 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from vidgen.diffusion.level import Levels
 from vidgen.io.record import human_bytes
 from vidgen.stages.base import Compute
+from vidgen.systems.base import Sampler
 
 EVALUATIONS = {"heun": 2}  # network calls a step, where that is not one
+
+
+def calls(sampler: Sampler, levels: Levels, scale: float, solver: str | None = None) -> int:
+    """Of a network in a run of sampling over these levels; a step that is guided takes two."""
+    least = sampler.guidance_min_sigma or 0.0
+    branches = sum(1 + (scale != 1 and float(level.sigma) > least) for level in levels[:-1])
+    return branches * EVALUATIONS.get(solver or sampler.solver, 1)
 
 
 def number(count: int, word: str = "record") -> str:

@@ -24,7 +24,7 @@ from vidgen.stages.base import (
 )
 from vidgen.stages.decode import require_space
 from vidgen.stages.sample_keyframes import own_seed
-from vidgen.systems import interpolation
+from vidgen.systems import interpolation, load
 from vidgen.systems.base import INTERPOLATIONS, ModelFolder
 from vidgen.systems.interpolation import Interpolator
 
@@ -189,7 +189,9 @@ def _sample(
     cond = interpolation.cond(
         system.config, system.method, keyframes.to(device), skip.to(device), system.settings.fps
     )
-    denoise = guidance.guided_by(system.denoiser(network), cond, "context", method.guidance_scale)
+    plain = system.denoiser(network)
+    guided = guidance.guided_by(plain, cond, "context", method.guidance_scale)
+    denoise = load.within(guided, plain, system.settings)
     noise = Noise([latents.source(r) for r in records], stage=f"{STAGE} {keyframes.shape[2]}")
     shape = packing.shape(keyframes.shape[1:])
     z, used = latents.sampled(method, denoise, noise, shape, cond, compute, notify)

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from vidgen.diffusion.groups import PACKINGS, STRIDE, frames_after
 from vidgen.io.record import Record, human_bytes
 from vidgen.nn.movq import MoVQDecoder
-from vidgen.stages import memory, plan_clips, upsample
+from vidgen.stages import memory, plan_clips, sample_keyframes, upsample
 from vidgen.stages.base import Compute
 from vidgen.stages.cascade import yet_to_come
 from vidgen.stages.costs import (
     EVALUATIONS,
+    calls,
     costs,
     count_of,
     flops_of,
@@ -35,7 +36,7 @@ from vidgen.stages.decode_clips import tiles_of
 from vidgen.stages.interpolate import Choices, checked_record, method_of
 from vidgen.stages.text_network import system_of
 from vidgen.stages.upsample_pixels import SecondStage, require_pixels
-from vidgen.systems import interpolation, snap_video, upsampling, world
+from vidgen.systems import interpolation, load, snap_video, upsampling, world
 from vidgen.systems.base import PIXELS, ModelFolder
 
 WORDS = 32  # tokens of a prompt, about
@@ -59,18 +60,11 @@ def encoding(folder: ModelFolder, prompts: list[str]) -> str:
 
 
 def sampling(
-    folder: ModelFolder,
-    compute: Compute,
-    count: int,
-    steps: int | None,
-    guidance_scale: float | None,
-    solver: str | None,
+    folder: ModelFolder, compute: Compute, count: int, choices: sample_keyframes.Choices
 ) -> str:
     """Of sample-keyframes, for `count` samples."""
-    sampler = folder.sampler
-    steps = steps or sampler.num_inference_steps
-    solver = solver or sampler.solver
-    scale = sampler.guidance_scale if guidance_scale is None else guidance_scale
+    method, sampler = sample_keyframes.method_of(folder, choices), folder.sampler
+    solver, scale, steps = choices.solver or sampler.solver, method.guidance_scale, method.steps
     branches = 1 if scale == 1 else 2
     system = system_of(folder)
     network = on_meta(lambda: system.load_transformer(folder))
@@ -82,7 +76,7 @@ def sampling(
     )
     z, t = torch.empty(1, *shape, device="meta"), torch.empty(1, device="meta")
     one = flops_of(system.called(network), z, t, told)
-    calls = steps * EVALUATIONS.get(solver, 1) * branches
+    made = calls(sampler, method.levels, scale, solver)
     item = compute.torch_dtype().itemsize
     live = batch * widest(config, shape[1] * shape[2] * shape[3]) * item
     return table(
@@ -91,8 +85,8 @@ def sampling(
             "model": f"{folder.name} ({count_of(network)} parameters)",
             "samples": str(count),
             "latents": f"{list(shape)} float32 each, in {folder.latent_space}",
-            "sampler": f"{solver}, {steps} steps, guidance {scale:g}: {calls} network calls each",
-            **costs(network, one * calls * count, live, compute, number(count, "sample")),
+            "sampler": f"{solver}, {steps} steps, guidance {scale:g}: {made} network calls each",
+            **costs(network, one * made * count, live, compute, number(count, "sample")),
         },
     )
 
@@ -130,7 +124,7 @@ def interpolating(
             if network is None:
                 break
             t = frames_after(done, first)
-            flops += alike * branches * _flops_of_groups(network, choices.method, (c, t, h, w))
+            flops += alike * _flops_of_groups(network, choices.method, (c, t, h, w))
             assert method.network is not None
             cells = h * w * (t - 1)
             live = max(live, together * branches * cells * method.network.config.live)
@@ -139,7 +133,8 @@ def interpolating(
     if network is None or method.network is None or folder is None:
         return table("interpolate", {"method": choices.method, **rows})
     solver = method.network.settings.solver
-    calls = method.steps * EVALUATIONS.get(solver, 1)
+    levels = method.network.levels(method.steps)
+    each = calls(method.network.settings, levels, method.guidance_scale)
     live *= compute.torch_dtype().itemsize * (STRIDE + 1 if choices.method == "masked" else 1)
     return table(
         "interpolate",
@@ -147,8 +142,8 @@ def interpolating(
             "model": f"{folder.name}/{method.network.component} ({count_of(network)} parameters)",
             **rows,
             "sampler": f"{solver}, {method.steps} steps, guidance {method.guidance_scale:g}:"
-            f" {calls * branches} network calls a pass",
-            **costs(network, flops * calls, live, compute, number(shapes.total())),
+            f" {each} network calls a pass",
+            **costs(network, flops * each, live, compute, number(shapes.total())),
         },
     )
 
@@ -177,7 +172,7 @@ def enlarging(
     vae = None if method.vae is None else on_meta(method.vae.get)
     network = None if method.network is None else on_meta(method.network.load)
     solver = "" if method.network is None else method.network.settings.solver
-    calls = method.steps * EVALUATIONS.get(solver, 1)
+    each = method.steps * EVALUATIONS.get(solver, 1)
     made, flops, needed = [], 0.0, 0
     together = min(compute.batch_size, shapes.total())
     for shape, alike in shapes.items():
@@ -189,7 +184,7 @@ def enlarging(
                 flops += alike * t * flops_of(upsampling.enlarged, frame, vae)
             h, w = (upsampling.FACTOR * side for side in (h, w))
             if network is not None:
-                flops += alike * calls * _flops_of_enlarging(network, (c, t, h, w))
+                flops += alike * each * _flops_of_enlarging(network, (c, t, h, w))
         made.append(f"[{c}, {t}, {h}, {w}] float32")
     rows = {"records": str(shapes.total()), "latents": ", ".join(made)}
     free = memory.free_bytes(compute.torch_device())
@@ -207,7 +202,7 @@ def enlarging(
         words = {"model": f"{folder.name}/{upsampling.COMPONENT} ({count_of(network)} parameters)"}
         rows["sampler"] = (
             f"{solver}, {method.steps} steps, noise level"
-            f" {method.noise_level:g}: {calls} network calls a pass"
+            f" {method.noise_level:g}: {each} network calls a pass"
         )
     live = needed - sum(p.numel() for p in parts.parameters()) * compute.torch_dtype().itemsize
     taken = costs(parts, flops, live, compute, number(shapes.total()))
@@ -231,13 +226,14 @@ def _enlarging_pixels(
     told = told_of_text(network.config.text_dim, t) | snap_video.low_cond(z, z, one)
     branches = 1 if stage.sampler.guidance_scale == 1 else 2
     solver = stage.sampler.solver
-    calls = stage.steps * EVALUATIONS.get(solver, 1) * branches
-    flops = flops_of(snap_video.called(network), z, one, told) * calls * count
+    levels = load.levels_of(stage.sampler, stage.steps)
+    made = calls(stage.sampler, levels, stage.sampler.guidance_scale)
+    flops = flops_of(snap_video.called(network), z, one, told) * made * count
     live = widest(network.config, t * h * w) * min(compute.batch_size, max(count, 1)) * branches
     rows |= {
         "latents": f"{list(stage.shape)} float32 each, in {folder.latent_space}",
         "sampler": f"{solver}, {stage.steps} steps, noise level {stage.noise_level:g}, guidance"
-        f" {stage.sampler.guidance_scale:g}: {calls} network calls each",
+        f" {stage.sampler.guidance_scale:g}: {made} network calls each",
         **costs(network, flops, live * compute.torch_dtype().itemsize, compute, number(count)),
     }
     words = {"model": f"{folder.name}/{snap_video.UPSAMPLER} ({count_of(network)} parameters)"}

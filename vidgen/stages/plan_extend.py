@@ -8,10 +8,11 @@ import torch
 
 from vidgen.io.record import Record
 from vidgen.stages.base import Compute
-from vidgen.stages.costs import EVALUATIONS, costs, count_of, flops_of, number, on_meta, table
+from vidgen.stages.costs import calls, costs, count_of, flops_of, number, on_meta, table
 from vidgen.stages.extend_choices import Choices, plan_of
 from vidgen.stages.plan import told_of_text, widest
 from vidgen.stages.text_network import system_of
+from vidgen.systems import load
 from vidgen.systems.base import ModelFolder
 
 BACKWARD = 3  # a call and its gradient, in calls
@@ -31,12 +32,12 @@ def extending(
     scale = sampler.guidance_scale if choices.guidance_scale is None else choices.guidance_scale
     steps = choices.num_inference_steps or sampler.num_inference_steps
     branches = 1 if scale == 1 else 2
-    calls = steps * EVALUATIONS.get(sampler.solver, 1) * branches
+    each = calls(sampler, load.levels_of(sampler, steps), scale)
     cond = told_of_text(
         network.config.text_dim, size, folder.config("transformer").get("pooled_dim", 0)
     )
     z, one = torch.empty(1, *shape, device="meta"), torch.empty(1, device="meta")
-    flops = BACKWARD * calls * sum(counts) * flops_of(system.called(network), z, one, cond)
+    flops = BACKWARD * each * sum(counts) * flops_of(system.called(network), z, one, cond)
     # The backward pass needs what every block had, not only the widest.
     together = min(compute.batch_size, max(len(plans), 1)) * branches * len(network.blocks)
     live = together * widest(network.config, size * h * w) * compute.torch_dtype().itemsize
@@ -48,7 +49,7 @@ def extending(
             "records": str(len(plans)),
             "latents": ", ".join(made),
             "windows": f"{sum(counts)} of {size} frames",
-            "sampler": f"{sampler.solver}, {steps} steps, guidance {scale:g}: {calls} network calls"
+            "sampler": f"{sampler.solver}, {steps} steps, guidance {scale:g}: {each} network calls"
             " and their gradients a window",
             **costs(network, flops, live, compute, number(len(plans))),
         },

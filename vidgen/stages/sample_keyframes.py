@@ -122,6 +122,10 @@ class Method:
     levels: Levels
     guidance_scale: float
 
+    @property
+    def steps(self) -> int:
+        return len(self.levels) - 1
+
 
 def method_of(folder: ModelFolder, choices: Choices) -> Method:
     """UsageError for choices that the model can't go by."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from inspect import signature
@@ -245,14 +246,23 @@ def guided(
     keeps pixels from saturating. `scale`: instead of the sampler's own; 1 is no guidance."""
     scale = sampler.guidance_scale if scale is None else scale
     own = sampler if isinstance(sampler, PixelSampler) else None
+    plain = denoise
     if own is None or own.low_guidance_scale is None or scale == 1:
         denoise = guidance.cfg(denoise, uncond, scale)
     else:
         low = own.low_guidance_scale
         denoise = guidance.oscillating_cfg(denoise, uncond, scale, low, levels, own.hold)
+    denoise = within(denoise, plain, sampler)
     if own is None or own.threshold is None:
         return denoise
     return guidance.dynamic_threshold(denoise, own.threshold)
+
+
+def within(guided: Denoiser, plain: Denoiser, sampler: Sampler) -> Denoiser:
+    """`guided` at the noise levels where the sampler wants guidance, else `plain`."""
+    if sampler.guidance_min_sigma is None:
+        return guided
+    return guidance.only_between(guided, plain, sampler.guidance_min_sigma, math.inf)
 
 
 def _settings(wants: Callable[..., Any], sampler: Sampler, names: tuple[str, ...]) -> dict:
