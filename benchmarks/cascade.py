@@ -2,11 +2,11 @@
 
     interpolate   three frames between two true keyframes, against blending the neighbors' latents;
                   both decoded by the image decoder
-    upsample      clips of 40 × 64 to 80 × 128, against enlarging the decoded pictures (bicubic) and
-                  the latents (bilinear)
+    upsample      clips of half the size that `generate` makes to that size, against enlarging the
+                  decoded pictures (bicubic) and the latents (bilinear)
     decode        the video decoder against the image decoder, from true latents
-    all           true keyframes through all three, against blending, then the image decoder, then
-                  enlarging the pictures
+    all           true keyframes through what `generate` does with them, against blending, then the
+                  image decoder, then enlarging the pictures if need be
 
 Test scenes of the basic world, rendered at 8 frames a second, never seen in training; the truth is
 the rendered clip at the size that comes out. Signal-to-noise ratio and SSIM are means over frames,
@@ -37,6 +37,7 @@ from vidgen.io.record import Record
 from vidgen.metrics.fidelity import error_change, flicker, psnr, ssim
 from vidgen.stages import upsample as upsampling
 from vidgen.stages.base import Compute
+from vidgen.stages.redraw import shown
 from vidgen.systems.base import ModelFolder
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -49,16 +50,18 @@ Scores = dict[str, list[float]]
 
 
 class Bench:
-    """Rendered clips of both sizes, and the models of each stage; None for one that isn't there."""
+    """Rendered clips of the size that keyframes are sampled in and of that times `factor`, 1 or 2,
+    which users get; and the models of each stage, None for one that isn't there."""
 
     def __init__(self, models: dict[str, ModelFolder | None], base: ModelFolder, count: int,
-                 size: Size, compute: Compute) -> None:  # fmt: skip
-        self.models, self.base, self.compute = models, base, compute
-        self.small = clips.rendered(count, size)
-        large = Size(size.num_frames, 2 * size.height, 2 * size.width)
-        self.large = clips.rendered(count, large)
-        self.latents = clips.encoded(self.small, base, compute)
-        self.large_latents = clips.encoded(self.large, base, compute)
+                 size: Size, factor: int, compute: Compute) -> None:  # fmt: skip
+        self.models, self.base, self.compute, self.factor = models, base, compute, factor
+        half = size if factor == 2 else scaled(size, 1 / 2)
+        sizes = {"small": half, "sampled": size, "large": scaled(half, 2)}
+        rendered = {shape: clips.rendered(count, shape) for shape in set(sizes.values())}
+        latents = {shape: clips.encoded(of, base, compute) for shape, of in rendered.items()}
+        self.true = {name: clips.frames_of(rendered[shape]) for name, shape in sizes.items()}
+        self.latents = {name: latents[shape] for name, shape in sizes.items()}
 
     def rows(self) -> dict[str, dict[str, Any]]:
         """Stage → the scores of its ways, or why there are none."""
@@ -86,8 +89,7 @@ class Bench:
 
     def interpolate(self) -> dict[str, Scores]:
         """Of the frames between alone: keyframes are the same in both."""
-        keys = clips.keyframes(self.latents)
-        true = clips.frames_of(self.small)
+        keys, true = clips.keyframes(self.latents["sampled"]), self.true["sampled"]
         found = {}
         for name, method in (("grouped", "grouped"), ("linear blend", "linear")):
             made = clips.interpolated(keys, self._model("interpolate"), method, self.compute)
@@ -96,28 +98,28 @@ class Bench:
         return found
 
     def upsample(self) -> dict[str, Scores]:
-        true = clips.frames_of(self.large)
-        decoded = clips.decoded(self.latents, self.base, self.compute)
+        true, small = self.true["large"], self.latents["small"]
         return {
-            "network": scored(self._image(self.enlarged(self.latents)), true),
-            "bicubic pictures": scored(bicubic(decoded), true),
-            "bilinear latents": scored(self._image(self.enlarged(self.latents, "bilinear")), true),
-            CEILING: scored(self._image(self.large_latents), true),
+            "network": scored(self._image(self.enlarged(small)), true),
+            "bicubic pictures": scored(bicubic(self._image(small)), true),
+            "bilinear latents": scored(self._image(self.enlarged(small, "bilinear")), true),
+            CEILING: scored(self._image(self.latents["large"]), true),
         }
 
     def decode(self) -> dict[str, Scores]:
         """At the larger size, which is the one that users get."""
-        true, folder = clips.frames_of(self.large), self._model("decode")
-        video = clips.decoded(self.large_latents, folder, self.compute, "video")
-        image = clips.decoded(self.large_latents, self.base, self.compute)
+        true, folder = self.true["large"], self._model("decode")
+        video = clips.decoded(self.latents["large"], folder, self.compute, "video")
+        image = self._image(self.latents["large"])
         return {"video decoder": scored(video, true), "image decoder": scored(image, true)}
 
     def all(self) -> dict[str, Scores]:
-        keys, true = clips.keyframes(self.latents), clips.frames_of(self.large)
+        keys, true = clips.keyframes(self.latents["sampled"]), self.true["large"]
         made = clips.interpolated(keys, self._model("interpolate"), "grouped", self.compute)
-        frames = clips.decoded(self.enlarged(made), self._model("decode"), self.compute, "video")
-        blended = clips.interpolated(keys, None, "linear", self.compute)
-        trivial = bicubic(clips.decoded(blended, self.base, self.compute))
+        trivial = self._image(clips.interpolated(keys, None, "linear", self.compute))
+        if self.factor == 2:
+            made, trivial = self.enlarged(made), bicubic(trivial)
+        frames = clips.decoded(made, self._model("decode"), self.compute, "video")
         return {"the cascade": scored(frames, true), "without networks": scored(trivial, true)}
 
     def enlarged(self, records: list[Record], method: str = "diffusion") -> list[Record]:
@@ -132,6 +134,10 @@ class Bench:
         folder = self.models[stage]
         assert folder is not None
         return folder
+
+
+def scaled(size: Size, factor: float) -> Size:
+    return Size(size.num_frames, int(factor * size.height), int(factor * size.width))
 
 
 def scored(made: Tensor, true: Tensor, *, only: Callable[[Tensor], Tensor] = lambda x: x) -> Scores:
@@ -220,13 +226,18 @@ def main(argv: list[str] | None = None) -> None:
         stage: find(getattr(options, stage), component, base)
         for stage, component in COMPONENTS.items()
     }
-    count, size = (2, Size(5, 16, 32)) if options.smoke else (options.clips, SIZE)
-    rows = Bench(models, base, count, size, Compute("cpu", batch_size=8)).rows()
+    made = base.geometry
+    factor = min(shown(base).height // made.height, 2)
+    count, size = options.clips, Size(SIZE.num_frames, made.height, made.width)
+    if options.smoke:
+        count, size = 2, Size(5, 32 // factor, 64 // factor)
+    rows = Bench(models, base, count, size, factor, Compute("cpu", batch_size=8)).rows()
     report = {
         "schema": "vidgen.bench-cascade/1",
         "machine": machine(),
         "clips": count,
         "size": [size.num_frames, size.height, size.width],
+        "enlarged": factor,
         "latent_space": base.latent_space,
         "models": {
             stage: folder and folder.identity(COMPONENTS[stage]) for stage, folder in models.items()

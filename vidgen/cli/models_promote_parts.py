@@ -99,21 +99,21 @@ def try_parts(
     from vidgen.stages import part_model as bench
     from vidgen.stages.redraw import missing, redraw, shown
     from vidgen.stages.rendered import clips_of
-    from vidgen.systems.base import ModelFolder
-    from vidgen.systems.upsampling import FACTOR
+    from vidgen.systems.base import Enlarged, ModelFolder
     from vidgen.world.captions import caption
 
     tried: list[Tried] = []
     there = ModelFolder(place) if (place / "model_index.json").is_file() else None
     whole = candidate if "transformer" in components(candidate) or there is None else there
-    larger = "upsampler" in {*components(candidate), *components(whole), *kept}
+    has = [candidate, whole, *([there] if there and "upsampler" in kept else [])]
+    enlarged = [f.sample("upsampler", Enlarged) for f in has if "upsampler" in components(f)]
+    scale = enlarged[0].scale(whole.geometry.height) if enlarged else 1
     made = {candidate.path: after or whole}  # the models that clips of a part are seen in
 
     def scores(folder: ModelFolder, part: str, *, baseline: bool = False) -> list[float]:
         console.note(f"trying {folder.path / part}" + " without it" * baseline)
         model, trial = made.get(folder.path, folder), bench.TRIALS[part]
-        given, scale = None, FACTOR if larger and trial.shown else 1
-        geometry = clips_of(whole.geometry, scale=scale)
+        given, geometry = None, clips_of(whole.geometry, scale=scale if trial.shown else 1)
         if trial.shown and not (lacking := missing(model)):
             folder, geometry, given = model, shown(model), redrawn(model)
         elif trial.shown:
