@@ -30,6 +30,7 @@ from vidgen.diffusion.groups import STRIDE
 from vidgen.errors import UsageError
 from vidgen.io.image import write_png
 from vidgen.nn.autoencoder import VideoAutoencoder
+from vidgen.nn.discriminator import PatchDiscriminator
 from vidgen.nn.movq import MoVQConfig, MoVQDecoder, image_decoder
 from vidgen.nn.pixels import from_uint8, to_uint8
 from vidgen.systems import save, world
@@ -38,6 +39,7 @@ from vidgen.systems.video_decoder import COMPONENT, load_video_decoder
 from vidgen.train.distributed import World
 from vidgen.train.recipe import section
 from vidgen.train.task import Modules, Task, generator, share
+from vidgen.train.tasks.adversarial import adversarial
 from vidgen.train.tasks.pixels import PixelLoss, clip_scores, noisy, pixel_loss
 from vidgen.train.tasks.redrawn import (
     Redrawn,
@@ -51,6 +53,7 @@ from vidgen.world.render import frame_times, render
 from vidgen.world.scene import VALIDATION_SEEDS, sample_scene
 
 HELD = 16  # clips
+CRITIC = "discriminator"
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,22 @@ class Data:
     redrawn: Redrawn | None = None
 
 
+@dataclass(frozen=True)
+class Loss(PixelLoss):
+    """An adversarial term, too; see `adversarial`."""
+
+    adversarial: float = 0.0
+    adversarial_after: int = 200  # steps in which the discriminator learns alone
+
+    def __post_init__(self) -> None:
+        for key in ("adversarial", "adversarial_after"):
+            if getattr(self, key) < 0:
+                raise UsageError(f"recipe: loss.{key} is {getattr(self, key):g}, must be 0 or more")
+
+    def weight(self, step: int) -> float:
+        return self.adversarial if step >= self.adversarial_after else 0.0
+
+
 class VideoDecoderTask(Task):
     """`model` is a `MoVQConfig`; one sample is one clip."""
 
@@ -78,7 +97,7 @@ class VideoDecoderTask(Task):
         super().__init__(*args, **kwargs)
         self.config = section(MoVQConfig, self.recipe.model, where="model")
         self.data = section(Data, self.recipe.data, where="data")
-        self.weights = section(PixelLoss, self.recipe.loss, where="loss")
+        self.weights = section(Loss, self.recipe.loss, where="loss")
         self.vae_folder = ModelFolder.find(self.data.vae)
         for key, own in (("channels", self.config.channels), ("stride", self.config.stride)):
             vae = self.vae_folder.size("vae", key)
@@ -128,7 +147,10 @@ class VideoDecoderTask(Task):
         for p in decoder.parameters():
             if p.ndim == 4:  # as the pictures are
                 p.data = p.data.contiguous(memory_format=torch.channels_last)
-        return {COMPONENT: decoder, "vae": vae}
+        modules = {COMPONENT: decoder, "vae": vae}
+        if self.weights.adversarial:
+            modules[CRITIC] = PatchDiscriminator(self.config.channels, self.config.stride)
+        return modules
 
     def prepare(self, modules: Modules, say: Callable[[str], None]) -> None:
         wanted = self.data.redrawn
@@ -144,6 +166,9 @@ class VideoDecoderTask(Task):
         self.held_redrawn = of_seeds(self.vae_folder, held, "basic", wanted.strength, compute)
 
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
+        return self._clips(step, rank, world) | {"step": torch.tensor(step)}
+
+    def _clips(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
         if self.data.redrawn is not None:
             draw = generator(self.recipe.seed, "redrawn", step)  # alike on all ranks: equal work
             if float(torch.rand((), generator=draw)) < self.data.redrawn.share:
@@ -196,7 +221,12 @@ class VideoDecoderTask(Task):
             latents = noisy(latents, self.weights, generator)
         made = modules[COMPONENT](latents).float()
         loss, squared = pixel_loss(made - frames, self.weights)
-        return loss, {"psnr": -10 * (squared.detach() / 4).log10()}
+        told: dict[str, Tensor | float] = {"psnr": -10 * (squared.detach() / 4).log10()}
+        if self.weights.adversarial:
+            weight = self.weights.weight(int(batch["step"]))
+            more, scores = adversarial(modules[CRITIC], made, frames, latents, loss, weight)
+            loss, told = loss + more, {**told, **scores}
+        return loss, told
 
     @torch.no_grad()
     def evaluate(self, modules: Modules, step: int) -> dict[str, float]:
