@@ -265,6 +265,26 @@ def test_it_trains_on_both_kinds_and_measures_both(path, tmp_path):
     assert "video_decoder" in ModelFolder.find(str(tmp_path / "run" / "model")).index
 
 
+@pytest.mark.usefixtures("few_together")
+def test_the_discriminator_has_a_say_in_redrawn_clips_alone(path, tmp_path):
+    plain = recipe(path, tmp_path, share=0.5)
+    task = make_task(plain.replace(loss={"adversarial": 1.0, "adversarial_after": 0}))
+    other = make_task(plain)
+    modules = task.build()
+    for each in (task, other):
+        each.prepare(modules, lambda line: None)
+
+    def gradient(each, step: int) -> torch.Tensor:
+        draws = torch.Generator().manual_seed(0)
+        own = list(modules["video_decoder"].parameters())
+        loss, _ = each.loss(modules, each.batch(step, 0, 1), draws)
+        return torch.cat([g.flatten() for g in torch.autograd.grad(loss, own)])
+
+    for step in range(8):
+        alike = torch.allclose(gradient(task, step), gradient(other, step), rtol=1e-3, atol=1e-6)
+        assert alike == ("latents" not in task.batch(step, 0, 1))
+
+
 @pytest.mark.parametrize(
     ("wanted", "said"),
     [
