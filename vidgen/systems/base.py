@@ -54,10 +54,10 @@ class Sampler:
     solver: str
     num_inference_steps: int
     guidance_scale: float
-    guidance_min_sigma: float | None = None  # no guidance at this sigma or below; None: at any
     shift: float = 1.0  # of schedules that have one
     sigma_in: float = 1.0  # of `snap`: by how much the signal is shrunk
     sigma_data: float = 0.5  # of `edm` and `snap`: spread of the data
+    guidance_min_sigma: float | None = None  # no guidance at this sigma or below; None: at any
 
 
 @dataclass(frozen=True)

@@ -199,7 +199,7 @@ def sampler(folder: ModelFolder) -> Sampler:
     """How the folder's model is sampled unless the user says otherwise."""
     settings, preset = load_settings(folder), _preset(folder)
     steps, scale = (50, 5.0) if preset is None else (preset.num_inference_steps, preset.guidance[0])
-    return Sampler("flow", "linear_flow", settings.solver, steps, scale, settings.shift)
+    return Sampler("flow", "linear_flow", settings.solver, steps, scale, shift=settings.shift)
 
 
 def geometry(folder: ModelFolder) -> Geometry:
