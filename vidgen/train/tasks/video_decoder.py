@@ -53,7 +53,7 @@ from vidgen.world.render import frame_times, render
 from vidgen.world.scene import VALIDATION_SEEDS, sample_scene
 
 HELD = 16  # clips
-CRITIC = "discriminator"
+DISCRIMINATOR = "discriminator"
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class VideoDecoderTask(Task):
                 p.data = p.data.contiguous(memory_format=torch.channels_last)
         modules = {COMPONENT: decoder, "vae": vae}
         if self.weights.adversarial:
-            modules[CRITIC] = PatchDiscriminator(self.config.channels, self.config.stride)
+            modules[DISCRIMINATOR] = PatchDiscriminator(self.config.channels, self.config.stride)
         return modules
 
     def prepare(self, modules: Modules, say: Callable[[str], None]) -> None:
@@ -226,7 +226,7 @@ class VideoDecoderTask(Task):
         if self.weights.adversarial:
             known = self.data.redrawn is not None and "latents" not in batch
             weight = 0.0 if known else self.weights.weight(int(batch["step"]))
-            more, scores = adversarial(modules[CRITIC], made, frames, latents, loss, weight)
+            more, scores = adversarial(modules[DISCRIMINATOR], made, frames, latents, loss, weight)
             loss, told = loss + more, {**told, **scores}
         return loss, told
 
