@@ -20,7 +20,7 @@ from vidgen.diffusion.guidance import (
     separate,
 )
 from vidgen.diffusion.level import Level, expand
-from vidgen.diffusion.solvers import euler
+from vidgen.diffusion.solvers import euler, heun
 from vidgen.errors import UsageError
 
 B, SHAPE = 3, (2, 3, 4, 4)
@@ -178,6 +178,32 @@ def test_oscillating_cfg_holds_then_alternates_and_resumes():
     steps = list(euler(guided, z(), levels, given(1.0)))
     (*_, last) = euler(guided, z(), levels, given(1.0), start=steps[3])
     assert torch.equal(last.z, steps[-1].z)
+
+
+def test_the_two_calls_of_a_step_of_heuns_have_one_scale():
+    levels, found = schedules.karras(6, 0.1, 10.0), []
+
+    def listening(z, level, cond):
+        found.append(float(level.sigma[0]))
+        return torch.cat([x.expand(1, *SHAPE) for x in cond["text"][:, 0]])
+
+    def at(z, level, cond):
+        x0 = guided(z, level, cond)
+        scales.append(float(x0.flatten()[0]))  # the text is 1 and 0: the estimate is the scale
+        return x0
+
+    for hold, expected in ((3, [6, 6, 6, 1, 6, 1]), (1, [6, 1, 6, 1, 6, 1])):
+        scales: list[float] = []
+        guided = oscillating_cfg(
+            listening, given(0.0), 6.0, 1.0, levels, hold, looks_ahead=True
+        )  # fmt: skip
+        steps = list(heun(at, z(), levels, given(1.0)))
+        twice = [float(x) for x in expected for _ in range(2)][:-1]  # the last step is Euler's
+        assert scales == twice
+        scales.clear()
+        list(heun(at, z(), levels, given(1.0), start=steps[1]))  # gone on from, and by the same
+        assert scales == twice[4:]
+    assert found[:4] == [float(levels[i].sigma) for i in (0, 1, 1, 2)]
 
 
 # --- what is done to x0 ---------------------------------------------------------------------------

@@ -117,8 +117,7 @@ def test_guidance_oscillates_and_estimates_are_clipped_where_the_model_says_so(f
         both = {k: torch.cat((cond[k], uncond[k])) for k in cond}
         twice = Level(*(x.expand(2) for x in level.on(z)))
         c, u = plain(torch.cat((z, z)), twice, both).chunk(2)
-        step = min(range(3), key=lambda i: abs(float(levels[i].sigma - twice.sigma[0])))
-        scales.append((9.0, 1.0, 9.0)[step])
+        scales.append((9.0, 9.0, 1.0, 1.0, 9.0)[len(scales)])  # two calls a step, but for the last
         x0 = u + scales[-1] * (c - u)
         s = torch.quantile(x0.abs(), 0.9).clamp(min=1)
         return x0.clamp(-s, s) / s
@@ -128,7 +127,7 @@ def test_guidance_oscillates_and_estimates_are_clipped_where_the_model_says_so(f
         z = noise.initial(shape) * levels[0].sigma
         for step in SOLVERS["heun"](by_hand, z, levels, cond, noise):
             z = step.z
-    assert set(scales) == {1.0, 9.0}
+    assert len(scales) == 5
     torch.testing.assert_close(record.torch("latents"), z[0], rtol=1e-3, atol=1e-3)
     assert record.torch("latents").abs().max() <= 1  # the last step arrives at an estimate
     (large,) = upsample([record], made, compute=CPU)

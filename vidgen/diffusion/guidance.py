@@ -167,18 +167,27 @@ def oscillating_cfg(
     hold: int,
     *,
     batched: bool = True,
+    looks_ahead: bool = False,
 ) -> Denoiser:
     """Scale `high` for the first `hold` steps, then `low` and `high` in turn (Imagen Video).
 
-    The step is recognized by its level, so there is nothing to count and resuming changes nothing.
-    Both branches are computed at a scale of 1, too: what a network carries from call to call is of
-    one batch. Neither Imagen Video nor Snap Video publishes its pattern: that `low` comes first is
-    our guess.
+    looks_ahead  the solver calls twice a step, first where it begins and then where it arrives, as
+                 Heun's does: both calls have one scale, or each step would average the two scales
+
+    The step is recognized by its level, and where the solver looks ahead by that of the call
+    before: resuming changes nothing. Both branches are computed at a scale of 1, too: what a
+    network carries from call to call is of one batch. Neither Imagen Video nor Snap Video publishes
+    its pattern: that `low` comes first is our guess.
     """
     times = torch.stack([level.t.flatten()[0] for level in levels])
+    before: int | None = None  # the number of the level of the last call
 
     def beyond_one(level: Level) -> Tensor:
-        i = int((times - level.t.flatten()[0].to(times)).abs().argmin())
+        nonlocal before
+        i = at = int((times - level.t.flatten()[0].to(times)).abs().argmin())
+        if looks_ahead and before is not None and at == before + 1:
+            i = before  # the same level again will be where the next step begins
+        before = at
         scale = low if i >= hold and (i - hold) % 2 == 0 else high
         return torch.full_like(level.t, scale - 1, dtype=torch.float32)
 

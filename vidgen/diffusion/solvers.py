@@ -349,3 +349,4 @@ SOLVERS: dict[str, Solver] = {
     solver.__name__: solver
     for solver in (euler, heun, dpmpp_2m, dpmpp_2m_sde, unipc, ddim, ancestral)
 }
+EVALUATIONS = {heun.__name__: 2}  # calls of the denoiser a step, where that is not one

@@ -16,11 +16,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vidgen.diffusion.level import Levels
+from vidgen.diffusion.solvers import EVALUATIONS
 from vidgen.io.record import human_bytes
 from vidgen.stages.base import Compute
 from vidgen.systems.base import Sampler
-
-EVALUATIONS = {"heun": 2}  # network calls a step, where that is not one
 
 
 def calls(sampler: Sampler, levels: Levels, scale: float, solver: str | None = None) -> int:

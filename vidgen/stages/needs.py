@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
+from vidgen.diffusion.solvers import EVALUATIONS
 from vidgen.stages.base import Compute
-from vidgen.stages.costs import EVALUATIONS
 from vidgen.stages.tally import Op, Tally, tallied
 from vidgen.stages.tiles import Tiles
 from vidgen.systems.base import ModelFolder

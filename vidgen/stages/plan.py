@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from vidgen.diffusion.groups import PACKINGS, STRIDE, frames_after
+from vidgen.diffusion.solvers import EVALUATIONS
 from vidgen.io.record import Record, human_bytes
 from vidgen.nn.movq import MoVQDecoder
 from vidgen.stages import memory, plan_clips, sample_keyframes, upsample
 from vidgen.stages.base import Compute
 from vidgen.stages.cascade import yet_to_come
 from vidgen.stages.costs import (
-    EVALUATIONS,
     calls,
     costs,
     count_of,

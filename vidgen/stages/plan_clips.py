@@ -6,11 +6,11 @@ from collections import Counter
 
 import torch
 
+from vidgen.diffusion.solvers import EVALUATIONS
 from vidgen.errors import InputError
 from vidgen.stages import estimates
 from vidgen.stages.base import Compute
 from vidgen.stages.costs import (
-    EVALUATIONS,
     costs,
     count_of,
     flops_of,

@@ -252,7 +252,9 @@ def _sample(
     levels = method.levels
     called = system_of(folder).called(network)
     denoise = denoiser(called, load.prediction(folder))
-    denoise = load.guided(denoise, uncond, folder.sampler, levels, method.guidance_scale)
+    denoise = load.guided(
+        denoise, uncond, folder.sampler, levels, method.guidance_scale, choices.solver
+    )
     z = noise.initial(shape).to(device) * levels[0].sigma
     if choices.strength is not None:
         x0 = torch.stack([_init(job.record, shape, folder) for job in jobs])

@@ -16,7 +16,7 @@ from vidgen.diffusion.cond import Cond
 from vidgen.diffusion.level import Levels
 from vidgen.diffusion.prediction import PREDICTIONS, Denoiser, Prediction
 from vidgen.diffusion.schedules import SCHEDULES
-from vidgen.diffusion.solvers import SOLVERS, Solver
+from vidgen.diffusion.solvers import EVALUATIONS, SOLVERS, Solver
 from vidgen.errors import InputError, UsageError
 from vidgen.io import weights
 from vidgen.io.windows import Window, windows
@@ -241,9 +241,11 @@ def guided(
     sampler: Sampler,
     levels: Levels,
     scale: float | None = None,
+    solver: str | None = None,
 ) -> Denoiser:
     """The denoiser with the sampler's guidance away from `uncond`, at these levels, and with what
-    keeps pixels from saturating. `scale`: instead of the sampler's own; 1 is no guidance."""
+    keeps pixels from saturating. `scale` and `solver`: instead of the sampler's own; a scale of 1
+    is no guidance."""
     scale = sampler.guidance_scale if scale is None else scale
     own = sampler if isinstance(sampler, PixelSampler) else None
     plain = denoise
@@ -251,7 +253,10 @@ def guided(
         denoise = guidance.cfg(denoise, uncond, scale)
     else:
         low = own.low_guidance_scale
-        denoise = guidance.oscillating_cfg(denoise, uncond, scale, low, levels, own.hold)
+        denoise = guidance.oscillating_cfg(
+            denoise, uncond, scale, low, levels, own.hold,
+            looks_ahead=EVALUATIONS.get(solver or sampler.solver, 1) == 2,
+        )  # fmt: skip
     denoise = within(denoise, plain, sampler)
     if own is None or own.threshold is None:
         return denoise
