@@ -5,7 +5,8 @@
 #
 # First the tests that need a device, then Wan at released sizes against diffusers, then trainings,
 # each resuming from its last checkpoint: the shipped model's keyframes at 80 × 128, and the judge and
-# the model of the full world (preset base); what the judge says of that, and the benchmark table.
+# the model of the full world (preset base); what the judge says of that, FIT's speed against a U-Net's,
+# and the benchmark table.
 # What is done already is skipped. Exit 75: there is more to do.
 #
 # GPU_SH_TINY=1 tries this script where there is no GPU: the part of Wan alone, shrunken.
@@ -84,5 +85,8 @@ run base-keyframes world-keyframes 12 --preset base --set "data.vae=$out/base-au
     "$python" -m vidgen evaluate-world "$out"/clips/*.mp4 --prompts "$out/prompts.jsonl" -q \
         --level full --judge "$out/judge-full/model" --report "$out/evaluate-full.json"
 }
+# FIT against the U-Net at the published sizes: benchmarks/results/snap-video-speed-cuda.json.
+[ "$(left)" -gt 90 ] && timeout "$(($(left) - 20))" "$python" -m benchmarks.snap_video speed \
+    --device cuda
 [ "$(left)" -gt 60 ] && "$python" -m benchmarks --json > "$out/bench.json"
 exit 0

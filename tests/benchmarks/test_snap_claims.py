@@ -46,15 +46,17 @@ def test_verdicts_of_scaling() -> None:
     from benchmarks.snap_video.scaling import checks, shares
 
     single = {"unexplained": [[0.5, 0.5, 0.5]] * 2}
-    worse, better, mixed = [9.0, 9.5, 10.0], [4.0, 4.4, 5.1], [5.0, 5.3, 4.9]
+    worse, better, mixed = [9.0, 9.5, 10.0], [4.0, 4.4, 5.1], [4.6, 4.9, 4.4]
     rows = [row(1.0, 0.1, worse), row(4.0, 0.49, better)]
     control = [row(1.0, 0.0, mixed), row(4.0, 0.0, [5.1, 5.2, 5.0])]
     found = [check.verdict for check in checks(rows, control, single)]
     assert found == ["reproduced"] * 3
     assert shares(rows, single)["in 1"] == pytest.approx([0.2, 0.2])
     swapped = [row(1.0, 0.49, better), row(4.0, 0.1, worse)]
-    found = [check.verdict for check in checks(swapped, control, single)]
-    assert found == ["not reproduced"] * 3
+    found = [check.verdict for check in checks(swapped, control[::-1], single)]
+    assert found[:2] == ["not reproduced"] * 2
+    control = [row(1.0, 0.0, better), row(4.0, 0.0, mixed)]
+    assert checks(rows, control, single)[2].verdict == "undecided"
 
 
 def test_verdict_of_images() -> None:

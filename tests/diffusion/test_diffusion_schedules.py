@@ -57,6 +57,13 @@ def test_wan_spends_the_published_number_of_steps_at_high_noise():
         assert int((t >= 0.6).sum()) == count
 
 
+@pytest.mark.parametrize("ends", [(1.0, 0.1), (-1.0, 80.0), (0.0, 80.0), (1.0, 1.0)])
+def test_karras_refuses_ends_that_are_none(ends):
+    for schedule in (schedules.karras, schedules.snap):
+        with pytest.raises(UsageError, match=r"noise levels from sigma .* both must be above 0"):
+            schedule(4, sigma_min=ends[0], sigma_max=ends[1])
+
+
 def test_karras_formula_and_ends():
     sigma = column(schedules.karras(18), "sigma")
     assert float(sigma[0]) == 80 and float(sigma[17]) == pytest.approx(0.002)

@@ -18,7 +18,7 @@ from vidgen.stages.encode_text import Prompt, encode_text
 from vidgen.stages.sample_keyframes import Choices, sample_keyframes
 from vidgen.systems import load, save
 from vidgen.systems.base import ModelFolder, Sampler
-from vidgen.systems.snap_video import PRESETS, called, load_transformer, sample_shape
+from vidgen.systems.snap_video import PRESETS, WORLD, called, load_transformer, sample_shape
 from vidgen.systems.verify import verify
 
 SMALL = FITConfig(
@@ -51,10 +51,20 @@ def folder(tmp_path_factory) -> ModelFolder:
     return ModelFolder(path)
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_presets_build(name):
+@pytest.mark.parametrize(("name", "millions"), [
+    ("500m", 494.966), ("3.9b", 3910.892), ("3.9b-upsampler", 4060.382),
+])  # fmt: skip
+def test_published_presets_build_and_have_these_weights(name, millions):
+    """As the module's docstring says of table 8's 494.8 and 3,910.6."""
     with torch.device("meta"):
-        FIT(replace(PRESETS[name], blocks=1, global_layers=1))
+        network = FIT(PRESETS[name])
+    assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(millions, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", WORLD)
+def test_presets_of_the_world_build(name):
+    with torch.device("meta"):
+        FIT(WORLD[name])
 
 
 def cond(b=2):

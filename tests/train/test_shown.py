@@ -106,6 +106,7 @@ def test_a_fit_goes_on_from_one_of_its_sizes_and_scales(trained, tmp_path) -> No
     again = make_task(recipe("snap-video", FIT, data)).build()["transformer"].state_dict()
     for name, value in modules["transformer"].state_dict().items():
         torch.testing.assert_close(again[name], value, rtol=0.01, atol=0.01)  # bfloat16 between
-    for model, loss in (({"latents": 4}, {}), ({}, {"sigma_data": 0.5})):
-        with pytest.raises(UsageError, match=r"data\.start is .* other sizes or scales"):
+    for model, loss, key in (({"latents": 4}, {}, "model.latents is 4"),
+                             ({}, {"sigma_data": 0.5}, "loss.sigma_data is 0.5")):  # fmt: skip
+        with pytest.raises(UsageError, match=rf"{key}, and that of data\.start, .* is \d"):
             make_task(recipe("snap-video", FIT | model, data, loss=loss)).build()

@@ -70,6 +70,11 @@ def linear_flow(
 def karras(n: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Levels:
     """EDM's levels (Karras et al. 2022, Eq. 5): even in sigma^(1/rho), then 0. t is sigma."""
     _at_least_one(n)
+    if not 0 < sigma_min < sigma_max < math.inf:
+        raise UsageError(
+            f"noise levels from sigma {sigma_max:g} down to {sigma_min:g}: both must be above 0,"
+            " and the first the larger one"
+        )
     ramp = torch.linspace(0, 1, n, dtype=torch.float64)
     top, bottom = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
     sigma = torch.cat([(top + ramp * (bottom - top)) ** rho, ramp.new_zeros(1)])

@@ -108,6 +108,13 @@ class SecondStage:
         """InputError for pixels of another size, or without the text that the network reads."""
         f, g = self.factor, self.made
         wanted = 3, g.num_frames, g.height // f, g.width // f
+        shape = record["latents"].shape
+        if len(shape) == 4 and shape[1] != g.num_frames:
+            raise InputError(
+                f"record `{record.id}`: `latents` are {shape[1]} frames, the upsampler of"
+                f" `{self.folder.name}` is made for {g.num_frames}",
+                why="it does not go on from window to window, as vidgen extend does",
+            )
         require_tensor(record, "latents", FLOATS, *wanted)
         require_tensor(record, "times", ("F64",), g.num_frames)
         require_text(record, self.folder, UPSAMPLER)

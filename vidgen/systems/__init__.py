@@ -1,8 +1,8 @@
 """The map of the house: which paper lives in which file. Strings only; nothing is imported here.
 
 Each system has one module, named for its paper. `MARKS` are the five things that make a system
-"work"; a mark counts only where a file of evidence stands in `vidgen/systems/evidence/`, written
-by the tests and reports that show it.
+"work"; a mark counts only where `vidgen/systems/evidence/` names the test or the report that
+shows it: of a claim, one whose verdict is that it reproduced.
 """
 
 from __future__ import annotations

@@ -47,7 +47,9 @@ S = TypeVar("S")
 
 @dataclass(frozen=True)
 class Sampler:
-    """How a model is sampled unless the user says otherwise (`scheduler/scheduler_config.json`)."""
+    """How a model is sampled unless the user says otherwise (`scheduler/scheduler_config.json`).
+
+    ValueError for a sigma_in or sigma_data that isn't above 0."""
 
     prediction: str
     schedule: str
@@ -58,6 +60,11 @@ class Sampler:
     sigma_in: float = 1.0  # of `snap`: by how much the signal is shrunk
     sigma_data: float = 0.5  # of `edm` and `snap`: spread of the data
     guidance_min_sigma: float | None = None  # no guidance at this sigma or below; None: at any
+
+    def __post_init__(self) -> None:
+        for key in ("sigma_in", "sigma_data"):
+            if not getattr(self, key) > 0:
+                raise ValueError(f"{key} is {getattr(self, key):g}, must be above 0")
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,7 @@ class PixelSampler(Sampler):
     hold: int = 1  # steps with guidance_scale before the low one has its first turn
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.threshold is not None and not 0 < self.threshold <= 1:
             raise ValueError(f"threshold is {self.threshold:g}, must be above 0 and up to 1")
 

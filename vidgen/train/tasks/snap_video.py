@@ -159,13 +159,16 @@ class SnapVideoTask(InputScaled, TextToLatentsTask):
         folder, own = ModelFolder.find(start), self.sampler
         require_alike(folder, {"vae": self.vae_folder, "text_encoder": self.text_folder})
         trained = snap_video.load_transformer(folder).float()
-        scaled = (folder.sampler.sigma_in, folder.sampler.sigma_data)
-        if trained.config != self.config or scaled != (own.sigma_in, own.sigma_data):
-            raise UsageError(
-                f"recipe: data.start is {start}, whose transformer has other sizes or scales",
-                next=f"make `model` the same as {start}/transformer/config.json, and loss.sigma_in"
-                " and sigma_data as in its scheduler",
-            )
+        scales = {key: getattr(own, key) for key in ("sigma_in", "sigma_data")}
+        wanted = {f"model.{k}": v for k, v in self.config.to_dict().items()}
+        wanted |= {f"loss.{k}": v for k, v in scales.items()}
+        found = {f"model.{k}": v for k, v in trained.config.to_dict().items()}
+        found |= {f"loss.{k}": getattr(folder.sampler, k) for k in scales}
+        for key, value in wanted.items():
+            if found[key] != value:
+                raise UsageError(
+                    f"recipe: {key} is {value}, and that of data.start, {start}, is {found[key]}"
+                )
         return trained.requires_grad_(True)
 
 
