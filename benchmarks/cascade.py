@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -71,9 +70,9 @@ class Bench:
             "decode": self.decode,
             "all": self.all,
         }
-        found = {}
+        found: dict[str, dict[str, Any]] = {}
         for stage, way in ways.items():
-            needed = COMPONENTS if stage == "all" else (stage,)
+            needed = self.whole if stage == "all" else (stage,)
             missing = [COMPONENTS[s] for s in needed if self.models[s] is None]
             if missing:
                 found[stage] = {"skipped": f"no component {', '.join(missing)}"}
@@ -86,6 +85,11 @@ class Bench:
                 "better_by": {name: _gains(scores[made], scores[name]) for name in trivial},
             }
         return found
+
+    @property
+    def whole(self) -> list[str]:
+        """The stages that clips of this model go through."""
+        return [stage for stage in COMPONENTS if stage != "upsample" or self.factor == 2]
 
     def interpolate(self) -> dict[str, Scores]:
         """Of the frames between alone: keyframes are the same in both."""
@@ -203,7 +207,7 @@ def find(path: Path | None, component: str, base: ModelFolder) -> ModelFolder | 
     """The model that has the component: as told (InputError if it hasn't), or the shipped one if it
     has."""
     if path is None:
-        return base if (base.path / component / "config.json").is_file() else None
+        return base if base.has(component) else None
     folder = ModelFolder.find(str(path))
     folder.component(component)
     return folder
@@ -253,4 +257,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

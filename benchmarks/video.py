@@ -23,7 +23,7 @@ from vidgen.diffusion.solvers import SOLVERS
 from vidgen.io.record import Record
 from vidgen.io.stream import write_stream
 from vidgen.nn.unet import UNet, UNetConfig
-from vidgen.systems import interpolation
+from vidgen.systems import interpolation, load
 from vidgen.systems.base import ModelFolder
 from vidgen.train.recipe import load_recipe, section
 
@@ -41,7 +41,7 @@ def cascade() -> list[Row]:
     """
     folder = ModelFolder.find()
     parts = ("interpolation", "upsampler")
-    if missing := [p for p in parts if not (folder.path / p / "config.json").is_file()]:
+    if missing := [part for part in parts if not folder.has(part)]:
         why = f"skipped: `{folder.name}` has no {', '.join(missing)} yet"
         return [Row(f"prompt to mp4, {FRAMES}", "", "", None, why)]
     single = f'vidgen generate "{PROMPT}" --seed 7 -f -o a.mp4'
@@ -85,7 +85,7 @@ def decoding_memory(height: int = 80, width: int = 128) -> list[Row]:
         clips = {n: clip(at / f"{n}.vgs", folder, n, height, width) for n in (LONG, SHORT)}
         for which, component in (("image", "vae"), ("video", "video_decoder")):
             what = f"peak memory, {which} decoder, {LONG} / {SHORT} frames of {height} x {width}"
-            if not (folder.path / component / "config.json").is_file():
+            if not folder.has(component):
                 why = f"skipped: `{folder.name}` has no {component} yet"
                 rows.append(Row(what, "", "", None, why))
                 continue
@@ -170,14 +170,19 @@ def sampling(method: str) -> Callable[[], None]:
     cond = interpolation.cond(config, method, keyframes, torch.tensor([3]), 24.0)
     raw = interpolation.raw(network, method)
     own = load_recipe("world-interpolation").loss
-    meaning = PREDICTIONS[own["prediction"]]()
-    denoise = guidance.guided_by(denoiser(raw, meaning), cond, "context", own["guidance_scale"])
+    settings = interpolation.Settings(
+        own["prediction"], "cosine", "dpmpp_2m", own["steps"], own["guidance_scale"],
+        guidance_min_sigma=own.get("guidance_min_sigma"),
+    )  # fmt: skip
+    plain = denoiser(raw, PREDICTIONS[settings.prediction]())
+    guided = guidance.guided_by(plain, cond, "context", settings.guidance_scale)
+    denoise = load.within(guided, plain, settings)
     noise = Noise([(0, "bench")], stage="bench")
-    levels = SCHEDULES["cosine"](own["steps"])
+    levels = SCHEDULES[settings.schedule](settings.num_inference_steps)
     z = noise.initial(packing.shape(keyframes.shape[1:])) * levels[0].sigma
 
     def run() -> None:
-        for _ in SOLVERS["dpmpp_2m"](denoise, z, levels, cond, noise):
+        for _ in SOLVERS[settings.solver](denoise, z, levels, cond, noise):
             pass
 
     return run

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -227,6 +228,40 @@ def test_the_cascade_is_measured_and_says_what_is_missing(tiny_model, tmp_path, 
     assert set(stages["upsample"]["better_by"]) == {"bicubic pictures", "bilinear latents"}
     assert stages["decode"] == {"skipped": "no component video_decoder"}
     assert "interpolate: grouped" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("factor", "skipped"), [(1, False), (2, True)])
+def test_the_whole_cascade_needs_an_upsampler_where_clips_are_enlarged(
+    model, factor, skipped, monkeypatch
+) -> None:
+    from benchmarks import cascade
+
+    monkeypatch.setattr(cascade.Bench, "__init__", lambda self: None)
+    for i, stage in enumerate(("interpolate", "upsample", "decode", "all")):
+        values = {measure: [i, i + 1.0] for measure in cascade.MEASURES}
+        scores = {"made": values, "other": values}
+        monkeypatch.setattr(cascade.Bench, stage, lambda self, scores=scores: scores)
+    bench = cascade.Bench()
+    bench.models, bench.factor = {"interpolate": model, "upsample": None, "decode": model}, factor
+    rows = bench.rows()
+    found = {stage for stage, row in rows.items() if "skipped" in row}
+    assert found == {"upsample"} | ({"all"} if skipped else set())
+
+
+def test_the_cascade_finds_what_is_shared(tiny_model, tmp_path) -> None:
+    from benchmarks import cascade
+    from vidgen.systems.swap import put_in_place
+
+    for name in ("lender", "other"):
+        shutil.copytree(tiny_model, tmp_path / name)
+    config = tmp_path / "other" / "scheduler" / "scheduler_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"guidance_scale": 1.5}))
+    place, lender = tmp_path / "paper", ModelFolder(tmp_path / "lender")
+    put_in_place(ModelFolder(tmp_path / "other"), place, {}, {}, lender)
+    paper = ModelFolder(place)
+    assert not (place / "upsampler").exists()
+    assert cascade.find(None, "upsampler", paper) is paper
+    assert cascade.find(None, "video_decoder", paper) is None
 
 
 def test_interpolation_costs_are_of_the_shipped_recipe() -> None:

@@ -364,3 +364,13 @@ def test_a_plan_costs_no_sampling(vidgen, model):
     for word in ("encode-text\n", "sample\n", "decode\n", "32x32", "FLOPs", "network calls each"):
         assert word in ran.text
     assert not list(Path().glob("*.mp4"))
+
+
+def test_a_plan_counts_where_a_solver_looks_ahead(vidgen, model):
+    """Two steps of Heun's, the last of them without a second look, are as three of Euler's."""
+    words, costs = ("generate", PROMPT, *short(model), "--model", str(model), "-n"), []
+    for solver, steps in (("heun", "2"), ("euler", "3")):
+        ran = vidgen(*words, "--solver", solver, "--steps", steps)
+        assert "6 network calls each" in ran.text, ran.err
+        costs.append([line for line in ran.text.splitlines() if "FLOPs" in line])
+    assert costs[0] == costs[1]

@@ -8,17 +8,22 @@ import pytest
 import torch
 
 from tests import tiny
+from vidgen.diffusion.level import Level
+from vidgen.diffusion.noise import Noise
+from vidgen.diffusion.solvers import SOLVERS
 from vidgen.errors import InputError
-from vidgen.stages import plan
+from vidgen.stages import costs, plan
 from vidgen.stages.base import Compute
 from vidgen.stages.encode_text import Prompt, encode_text
 from vidgen.stages.interpolate import Choices as Between
 from vidgen.stages.interpolate import interpolate
 from vidgen.stages.sample_keyframes import Choices, sample_keyframes
-from vidgen.systems.base import INTERPOLATIONS, SCHEDULER, ModelFolder
+from vidgen.systems import load
+from vidgen.systems.base import INTERPOLATIONS, SCHEDULER, ModelFolder, Sampler
 
 PROMPTS = [Prompt("a red ball", id="a", seed=5), Prompt("a blue cube spins", id="b", seed=6)]
 CPU = Compute("cpu")
+SIGMAS = (1.0, 0.8, 0.5, 0.0)
 
 
 @pytest.fixture
@@ -54,6 +59,32 @@ def test_levels_decide(model) -> None:
 def test_the_plan_counts_both_calls_where_there_is_guidance(model, least, calls) -> None:
     said = plan.sampling(model(least), CPU, 2, Choices())
     assert f"euler, 3 steps, guidance 2: {calls} network calls each" in said
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("least", [None, 0.6, 0.8, 1.0])
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+def test_calls_are_those_that_the_solver_makes(solver, least, scale) -> None:
+    """Both calls of a guided estimate are one of twice the batch."""
+    sampler = Sampler("flow", "flow", solver, 3, scale, guidance_min_sigma=least)
+    levels = [Level(*map(torch.tensor, (s, 1 - s, s))) for s in SIGMAS]
+    made: list[int] = []
+    denoise = load.guided(
+        lambda z, level, cond: made.append(len(z)) or z / 2, {"text": torch.zeros(1, 1)},
+        sampler, levels,
+    )  # fmt: skip
+    z, cond = torch.ones(1, 2), {"text": torch.ones(1, 1)}
+    list(SOLVERS[solver](denoise, z, levels, cond, Noise([(0, "a")], stage="test")))
+    assert costs.calls(sampler, levels, scale) == sum(made)
+    plain = costs.calls(sampler, levels, 1.0)
+    assert plain == len(costs.evaluations(solver, levels)) == len(made)
+
+
+@pytest.mark.parametrize(("least", "calls"), [(None, 10), (0.6, 8), (0.9, 6)])
+def test_heun_looks_where_it_arrives(model, least, calls) -> None:
+    """Without guidance there, if it is at a lower level; and not at the end."""
+    said = plan.sampling(model(least), CPU, 2, Choices(solver="heun"))
+    assert f"heun, 3 steps, guidance 2: {calls} network calls each" in said
 
 
 def test_of_interpolation(model) -> None:

@@ -205,6 +205,7 @@ def sample_texts(
 
     if dry_run:
         texts = sum(1 for _ in open_inputs(inputs, takes=takes))
+        _beginning(wanted.init, folder, wanted.choices(), texts)
         print_text(planned(folder, running.compute(), wanted, texts, passes))
         return
     run_stage(make, inputs, out, console, takes=takes)
@@ -220,12 +221,11 @@ def _beginning(
 
     if init is None:
         return lambda records: records
-    if not Path(init).is_file():
+    if not Path(init).exists():
         raise UsageError(f"--init {init}: no such file")
     stage.method_of(folder, choices)
     clips = list(read_inputs([init]))
-    for clip in clips:
-        stage.require_space(clip, folder, verb="samples in")
+    stage.require_beginnings(clips, folder)
     if not clips or (texts and len(clips) not in (1, texts)):
         raise InputError(
             f"{init}: {len(clips)} clips to begin as, and {texts or 'some'} texts",

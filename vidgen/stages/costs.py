@@ -22,11 +22,21 @@ from vidgen.stages.base import Compute
 from vidgen.systems.base import Sampler
 
 
+def evaluations(solver: str, levels: Levels) -> Levels:
+    """The level of each estimate of x0 that a run of sampling takes: those where steps begin, and
+    of a solver that looks ahead then those where they arrive, which the end is not one of."""
+    begun, reached = levels[:-1], levels[1:]
+    if EVALUATIONS.get(solver, 1) == 1:
+        return begun
+    return [*begun, *(level for level in reached if level.sigma > 0)]
+
+
 def calls(sampler: Sampler, levels: Levels, scale: float, solver: str | None = None) -> int:
-    """Of a network in a run of sampling over these levels; a step that is guided takes two."""
+    """Of a network in a run of sampling over these levels; an estimate that is guided takes two."""
     least = sampler.guidance_min_sigma or 0.0
-    branches = sum(1 + (scale != 1 and float(level.sigma) > least) for level in levels[:-1])
-    return branches * EVALUATIONS.get(solver or sampler.solver, 1)
+    told = evaluations(solver or sampler.solver, levels)
+    # In float32, as guidance sees them: a level may be the least sigma itself.
+    return sum(1 + (scale != 1 and bool(level.sigma.float() > least)) for level in told)
 
 
 def number(count: int, word: str = "record") -> str:

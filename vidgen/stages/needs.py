@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from vidgen.diffusion.solvers import EVALUATIONS
 from vidgen.stages.base import Compute
+from vidgen.stages.costs import evaluations
 from vidgen.stages.tally import Op, Tally, tallied
 from vidgen.stages.tiles import Tiles
 from vidgen.systems.base import ModelFolder
@@ -53,8 +53,8 @@ def sampling(run: Run, compute: Compute, count: int) -> Needs:
         if size and batches:
             first, later, peak = _steps(run, compute, size)
             needs.take(first, batches, peak)
-            calls = run.steps * EVALUATIONS.get(run.sampler["solver"], 1)
-            needs.take(later, batches * (calls - 1), peak)
+            times = len(evaluations(run.sampler["solver"], run.levels))
+            needs.take(later, batches * (times - 1), peak)
     return needs
 
 

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from vidgen.diffusion.groups import PACKINGS, STRIDE, frames_after
-from vidgen.diffusion.solvers import EVALUATIONS
 from vidgen.io.record import Record, human_bytes
 from vidgen.nn.movq import MoVQDecoder
 from vidgen.stages import memory, plan_clips, sample_keyframes, upsample
@@ -24,6 +23,7 @@ from vidgen.stages.costs import (
     calls,
     costs,
     count_of,
+    evaluations,
     flops_of,
     live_bytes,
     number,
@@ -171,8 +171,10 @@ def enlarging(
     shapes = _shapes(upsample.checked_record(record, method) for record in records)
     vae = None if method.vae is None else on_meta(method.vae.get)
     network = None if method.network is None else on_meta(method.network.load)
-    solver = "" if method.network is None else method.network.settings.solver
-    each = method.steps * EVALUATIONS.get(solver, 1)
+    solver, each = "", 0
+    if method.network is not None:
+        solver = method.network.settings.solver
+        each = len(evaluations(solver, method.network.levels(method.steps)))
     made, flops, needed = [], 0.0, 0
     together = min(compute.batch_size, shapes.total())
     for shape, alike in shapes.items():

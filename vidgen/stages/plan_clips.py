@@ -6,13 +6,13 @@ from collections import Counter
 
 import torch
 
-from vidgen.diffusion.solvers import EVALUATIONS
 from vidgen.errors import InputError
 from vidgen.stages import estimates
 from vidgen.stages.base import Compute
 from vidgen.stages.costs import (
     costs,
     count_of,
+    evaluations,
     flops_of,
     live_bytes,
     number,
@@ -32,7 +32,7 @@ def sampling(folder: ModelFolder, compute: Compute, count: int, choices: Choices
     made, space = run.made, folder.latent_space if folder.has("vae") else f"{folder.system}-vae"
     sampler = ", ".join(f"{key} {value}" for key, value in run.sampler.items())
     branches = 1 if run.sampler["guidance_scale"] == 1 else 2
-    calls = run.steps * EVALUATIONS.get(run.sampler["solver"], 1) * branches
+    calls = len(evaluations(run.sampler["solver"], run.levels)) * branches
     return table(
         "sample",
         {

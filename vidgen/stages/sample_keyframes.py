@@ -69,6 +69,7 @@ class Choices:
         flags = {
             "--guidance-scale": self.guidance_scale,
             "--image": None if self.image is None else "FILE",
+            "--init": None if self.strength is None else "FILE",
             "--num-frames": self.num_frames,
             "--shift": self.shift,
             "--size": self.size and "{}x{}".format(*self.size),
@@ -87,6 +88,7 @@ class _Job:
     record: Record
     seed: int
     id: str
+    inputs: tuple[str, ...]  # digests, for the log
 
 
 def sample_keyframes(
@@ -154,12 +156,31 @@ def levels_from(levels: Levels, strength: float) -> Levels:
     )
 
 
+@dataclass(repr=False)
+class _Begun(Record):
+    """A text record with `init.latents`, which is in no file: the log names those it is made of."""
+
+    inputs: tuple[str, ...] = ()
+
+
 def begin_as(text: Record, clip: Record, folder: ModelFolder) -> Record:
     """The text record with the latents of a clip as `init.latents`, for samples that begin there
     (SDEdit, Meng et al. 2021, §3). InputError for what are no latents of the folder's space."""
     require_kind(clip, "latents", made_by="vidgen encode-video")
     require_space(clip, folder, verb="samples in")
-    return text.replace(tensors={INIT: clip.torch("latents").float()})
+    both = text.replace(tensors={INIT: clip.torch("latents").float()})
+    return _Begun(**vars(both), inputs=(text.digest, clip.digest))
+
+
+def require_beginnings(clips: Iterable[Record], folder: ModelFolder) -> None:
+    """InputError for a clip that no sample of the folder's can begin as."""
+    system = system_of(folder)
+    # Loaded for its sizes alone: the weights are mapped, and read when used.
+    shape = system.sample_shape(folder, system.load_transformer(folder).config)
+    for clip in clips:
+        require_kind(clip, "latents", made_by="vidgen encode-video")
+        require_space(clip, folder, verb="samples in")
+        _require_shape(clip, "latents", shape, folder)
 
 
 def begun(
@@ -180,15 +201,18 @@ def _init(record: Record, shape: tuple[int, ...], folder: ModelFolder) -> Tensor
     """What a sample of the record begins as, float32 `c t h w`."""
     if INIT not in record.tensors:
         raise InputError(f"record `{record.id}` has no `{INIT}` to begin as")
-    x0 = record.torch(INIT).float()
-    if tuple(x0.shape) != shape:
-        found, own = (" × ".join(map(str, sizes)) for sizes in (x0.shape, shape))
+    _require_shape(record, INIT, shape, folder)
+    return record.torch(INIT).float()
+
+
+def _require_shape(record: Record, name: str, shape: tuple[int, ...], folder: ModelFolder) -> None:
+    if record[name].shape != shape:
+        found, own = (" × ".join(map(str, sizes)) for sizes in (record[name].shape, shape))
         raise InputError(
             f"record `{record.id}`: the latents to begin as are {found}, and `{folder.name}` makes"
             f" {own}",
             why="channels × frames × rows × columns",
         )
-    return x0
 
 
 def _jobs(records: Iterable[Record], folder: ModelFolder, choices: Choices) -> Iterator[_Job]:
@@ -196,8 +220,9 @@ def _jobs(records: Iterable[Record], folder: ModelFolder, choices: Choices) -> I
         require_kind(record, "text", made_by="vidgen encode-text")
         require_text(record, folder)
         seeds = choices.seeds_of(own_seed(record))
+        inputs = record.inputs if isinstance(record, _Begun) else (record.digest,)
         for seed in seeds:
-            yield _Job(record, seed, sample_id(record.id, seed, len(seeds)))
+            yield _Job(record, seed, sample_id(record.id, seed, len(seeds)), inputs)
 
 
 def require_text(record: Record, folder: ModelFolder, component: str = "transformer") -> None:
@@ -287,7 +312,7 @@ def _sample(
                 attention="+".join(sorted(used)) or compute.attention,
                 **compute.accelerations(),
                 padding=network.padding(*shape[2:]) if isinstance(network, FIT) else None,
-                inputs=[job.record.digest],
+                inputs=job.inputs,
                 **compute.described(),
             ),
         )
