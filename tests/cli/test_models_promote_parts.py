@@ -13,6 +13,7 @@ from json_schema import faults
 
 from tests.tiny import change, leave
 from vidgen.cli.models import SCHEMAS
+from vidgen.cli.models_promote_parts import _undrawn
 from vidgen.nn.movq import MoVQConfig, MoVQDecoder
 from vidgen.stages import part_model as bench
 from vidgen.stages.rendered import clips_of
@@ -244,6 +245,71 @@ def test_a_decoder_without_the_rest_is_tried_on_the_encoders_latents_and_that_is
     decoder(folder)
     ran = vidgen("models", "promote", str(folder), "--num", "2")
     assert ran.code in (0, 4) and "without interpolation no clip can be redrawn" in ran.err
+
+
+@pytest.mark.parametrize("autoencoder", ["the same", "another"])
+def test_decoders_are_compared_on_one_kind_of_clips(
+    vidgen, place, tiny_model, other_model, tmp_path, monkeypatch, autoencoder
+) -> None:
+    """The model in place can't redraw clips, and the candidate can: all decoders of one autoencoder
+    get what the candidate makes, and two of different ones what their encoders make."""
+    from vidgen.metrics.world_accuracy import Mark
+    from vidgen.stages import judge_model
+
+    monkeypatch.setattr(judge_model, "judge_model", lambda *a, **k: [Mark((), True)] * 2)
+    source = tiny_model if autoencoder == "the same" else other_model
+    folder = Path(shutil.copytree(source, tmp_path / "run" / "whole"))
+    whole = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae", "interpolation")
+    leave(folder, *whole)
+    decoder(folder)
+    decoder(place)
+    change(place / "video_decoder" / WEIGHTS)
+    decoded, decode = [], bench.decode
+
+    def seen(records, model, **kwargs):
+        records = list(records)
+        decoded.append((kwargs["which"], model.path.name, records))
+        return decode(records, model, **kwargs)
+
+    monkeypatch.setattr(bench, "decode", seen)
+    ran = vidgen("models", "promote", str(folder), "--num", "2")
+    assert ran.code in (0, 4), ran.err
+    ways = [("image", "whole"), ("video", "world"), ("video", "whole")]
+    assert [(which, name) for which, name, _ in decoded[-3:]] == ways
+    clips = [[r.torch("latents") for r in records] for *_, records in decoded[-3:]]
+    makers = {r.log[-1]["tool"].split()[-1] for *_, records in decoded[-3:] for r in records}
+    assert len(makers) == 1
+    assert all(torch.equal(a, b) for a, b in zip(clips[0], clips[2], strict=True))
+    same = all(torch.equal(a, b) for a, b in zip(clips[0], clips[1], strict=True))
+    assert same == (autoencoder == "the same")
+    said = "without interpolation no clip can be redrawn" in ran.err
+    assert said == (autoencoder == "another")
+
+
+def test_models_that_show_clips_of_two_sizes_are_not_compared_on_them(tiny_model, tmp_path) -> None:
+    small = Path(shutil.copytree(tiny_model, tmp_path / "small"))
+    whole = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae", "interpolation")
+    leave(small, *whole)
+    one, two = base.ModelFolder(tiny_model), base.ModelFolder(small)
+    assert not _undrawn([one, one]) and not _undrawn([two])
+    assert "of another size" in _undrawn([one, two])
+
+
+def test_a_model_of_too_few_steps_to_redraw_is_refused_before_anything_is_tried(
+    vidgen, scored, tiny_model, tmp_path, monkeypatch
+) -> None:
+    place = Path(shutil.copytree(tiny_model, tmp_path / "shipped" / "world"))
+    monkeypatch.setattr(base, "SHIPPED", tmp_path / "shipped")
+    file = place / "scheduler" / "scheduler_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"num_inference_steps": 1}))
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "run" / "model"))
+    leave(folder, "vae")
+    decoder(folder)
+    looks, before = scored(32.0, 31.0), contents(place)
+    ran = vidgen("models", "promote", str(folder), "--num", "2")
+    assert ran.code == 3 and "can't redraw clips with a strength of 0.5" in ran.err
+    assert "of 1 steps the last begins at 1" in ran.err and "--strength" not in ran.err
+    assert (looks, contents(place)) == ([], before)
 
 
 def test_parts_of_another_autoencoder_go_and_that_is_said(

@@ -27,7 +27,7 @@ def test_a_logit_for_each_latent(stride) -> None:
 
 
 def test_what_a_logit_sees(clips) -> None:
-    """54 pixels across, as its page says, and the latents."""
+    """By its convolutions, 54 pixels across, as its page says, and the latents."""
     network = PatchDiscriminator(2, 8, width=4)
     for norm in (m for m in network.modules() if isinstance(m, torch.nn.GroupNorm)):
         norm.forward = lambda x: x  # a norm's statistics are of the whole frame
@@ -99,6 +99,15 @@ def test_of_a_video_decoder() -> None:
 
     torch.testing.assert_close(gradient(task, 1), gradient(plain, 1))
     assert not torch.allclose(gradient(task, 2), gradient(plain, 2), rtol=0.05)
+
+
+def test_sharded_weights_cannot_be_held_still() -> None:
+    given = ["loss.adversarial=0.5", "parallel=fsdp"]
+    for some in ([given[0]], [given[1]]):
+        make_task(load_recipe("world-video-decoder", preset="tiny", overrides=some))
+    with pytest.raises(UsageError, match=r"loss\.adversarial with parallel: fsdp") as told:
+        make_task(load_recipe("world-video-decoder", preset="tiny", overrides=given))
+    assert told.value.next == "parallel: ddp"
 
 
 @pytest.mark.parametrize("given", ["loss.adversarial=-1", "loss.adversarial_after=-1"])

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests import tiny
-from tests.tiny import leave
+from tests.tiny import change, leave
 from vidgen.errors import InputError, UsageError
 from vidgen.nn.pixels import from_uint8
 from vidgen.stages import sample_keyframes as stage
@@ -187,7 +187,7 @@ def test_clips_are_made_once(model, tmp_path, monkeypatch):
 def test_another_model_is_another_cache(path, model, tmp_path):
     """By weights, by how its stages sample, and by dtype."""
     found = {digest(model, CPU), digest(model, compute_of("bfloat16", torch.device("cpu")))}
-    for i, (component, change) in enumerate(
+    for i, (component, edit) in enumerate(
         [
             ("interpolation", lambda c: c["sample"].update(num_inference_steps=7)),
             ("upsampler", lambda c: c["sample"].update(noise_level=0.2)),
@@ -197,7 +197,7 @@ def test_another_model_is_another_cache(path, model, tmp_path):
         folder = Path(shutil.copytree(path, tmp_path / str(i)))
         file = folder / component / "config.json"
         config = json.loads(file.read_text())
-        change(config)
+        edit(config)
         file.write_text(json.dumps(config))
         found.add(digest(ModelFolder(folder), CPU))
     assert len(found) == 5
@@ -314,6 +314,26 @@ def test_a_model_that_makes_no_whole_clips_is_refused(path, tmp_path):
     leave(folder, "vae")
     with pytest.raises(UsageError, match="has no transformer, text_encoder, interpolation"):
         make_task(recipe(folder, tmp_path))
+
+
+def test_less_noise_than_any_step_has_is_refused_before_anything_is_drawn(path, tmp_path):
+    made = recipe(path, tmp_path)
+    wanted = made.data["redrawn"] | {"strength": [0.01, 0.9]}
+    with pytest.raises(UsageError, match=r"data\.redrawn\.strength begins at 0\.01") as told:
+        make_task(made.replace(data=made.data | {"redrawn": wanted}))
+    assert told.value.why.startswith("of 3 steps the last begins at")
+    assert "--" not in " ".join(told.value.lines())
+
+
+@pytest.mark.usefixtures("few_together")
+def test_a_run_goes_on_with_the_model_that_drew_its_clips_alone(path, tmp_path):
+    folder = Path(shutil.copytree(path, tmp_path / "model"))
+    made = recipe(folder, tmp_path / "cache")
+    train(made, tmp_path / "run", device="cpu")
+    change(folder / "transformer" / "diffusion_pytorch_model.safetensors")
+    with pytest.raises(UsageError, match="other frozen networks"):
+        train(made.replace(steps=3), tmp_path / "run", device="cpu")
+    assert not make_task(made.replace(data={**made.data, "redrawn": None})).depends_on()
 
 
 @pytest.mark.usefixtures("few_together")

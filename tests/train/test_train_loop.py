@@ -240,6 +240,19 @@ def test_damage_is_noticed(recipe, tmp_path):
         train(recipe("steps=4"), tmp_path, device="cpu")
 
 
+def test_what_a_task_depends_on_must_be_as_it_was(recipe, tmp_path, monkeypatch):
+    """Nothing, of most tasks: then a checkpoint says what it said before tasks were asked."""
+    net = {"frozen": torch.nn.Linear(2, 2).requires_grad_(False)}
+    assert checkpoint.frozen_digest(net, []) == checkpoint.frozen_digest(net)
+    given = ["a model"]
+    monkeypatch.setattr(loop.Task, "depends_on", lambda self: given)
+    train(recipe("steps=2"), tmp_path, device="cpu")
+    assert train(recipe("steps=3"), tmp_path, device="cpu").step == 3
+    given[0] = "another model"
+    with pytest.raises(UsageError, match="other frozen networks"):
+        train(recipe("steps=4"), tmp_path, device="cpu")
+
+
 def test_other_code_or_other_frozen_networks_are_refused(recipe, tmp_path):
     train(recipe("steps=2"), tmp_path, device="cpu")
     path = checkpoint.checkpoints(tmp_path)[-1]

@@ -114,6 +114,13 @@ def test_a_beginning_that_does_not_fit_is_refused(image, vae):
         make_task(recipe(IMAGE | {"temporal": "inflate"}, data | {"trained": "temporal"})).build()
 
 
+def test_a_beginning_of_another_autoencoder_is_refused(image, tmp_path):
+    """Though all of its tensors would fit."""
+    other = tiny.make(tmp_path / "other", seed=1)
+    with pytest.raises(UsageError, match=r"data\.start is .*, whose vae is not that of"):
+        make_task(recipe(IMAGE, {"vae": str(other), "start": str(image)})).build()
+
+
 def test_it_begins_as_the_decoder_of_the_autoencoder(vae):
     """The latents of `tests.tiny` have 4 channels, its decoder widths of 8."""
     model = {

@@ -23,6 +23,7 @@ from vidgen.cli.evaluate_world import find_judge
 from vidgen.cli.models_find import components
 from vidgen.cli.models_promote_parts import (
     PART_SCORE,
+    STRENGTH,
     Tried,
     parts_as_table,
     same,
@@ -171,6 +172,7 @@ def promote(
     compute.check()
     network = None if plan.judge is None else load_judge(plan.judge, compute.torch_device())
     check_whole(plan.candidate)
+    check_strength(plan)
     hashes = {c: plan.candidate.sha256(c) for c in promoted(plan)}
     old, new = (None, None) if network is None else score(plan, network, device, console)
     with after(plan) as result:
@@ -332,6 +334,23 @@ def check_whole(folder: ModelFolder) -> None:
                 why=f"{part}: {problems[0]}",
                 next=f"vidgen models verify {folder.path}",
             )
+
+
+def check_strength(plan: Plan) -> None:
+    """InputError for a model that would be there, and can't redraw the clips that its decoder is
+    tried on with as little noise as they get."""
+    from vidgen.stages.redraw import missing, unable
+
+    model, others = composed(plan)
+    if "video_decoder" not in plan.parts or set(missing(model)) - others.keys():
+        return
+    if why := unable(model, STRENGTH):
+        raise InputError(
+            f"{model.path}: can't redraw clips with a strength of {STRENGTH:g}, on which its video"
+            " decoder would be tried",
+            why=why,
+            next="give its scheduler more num_inference_steps",
+        )
 
 
 # --- scoring --------------------------------------------------------------------------------------

@@ -2,15 +2,16 @@
 
 A part is compared, clip by clip, with what does the same without it (neighbors blended, frames
 enlarged bicubically, the image decoder), and with the part that is in the place now. A decoder is
-tried on clips as the model makes them near to rendered ones (`vidgen.stages.redraw`). The mean PSNR
-decides; the numbers of clips that come out nearer to the truth stand beside it.
+tried on clips as the model makes them near to rendered ones (`vidgen.stages.redraw`), and all that
+have its autoencoder on the same latents. The mean PSNR decides; the numbers of clips that come out
+nearer to the truth stand beside it.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from vidgen.io.record import Record
     from vidgen.stages.base import Compute
     from vidgen.stages.part_model import Given
-    from vidgen.systems.base import ModelFolder
+    from vidgen.systems.base import Geometry, ModelFolder
     from vidgen.world.scene import Scene
 
 STRENGTH = 0.5  # with which clips are redrawn that a decoder is tried on
@@ -75,6 +76,18 @@ class Tried:
         }
 
 
+@dataclass(frozen=True)
+class Clips:
+    """What a part and its rivals are tried on: chosen once, or they would not be comparable.
+
+    models  the folder of a decoder → the model whose clips it is given; none: what its own encoder
+            makes
+    """
+
+    geometry: Geometry
+    models: Mapping[Path, ModelFolder] = field(default_factory=dict)
+
+
 def same(a: ModelFolder, b: ModelFolder, component: str) -> bool:
     """Whether two models have the same component: config and weights, whatever they are called."""
     if not all(component in components(folder) for folder in (a, b)):
@@ -94,10 +107,11 @@ def try_parts(
     after: ModelFolder | None = None,
 ) -> list[Tried]:
     """Each part on the same scenes, rendered at the size and rate of the model that it is for; a
-    decoder on what its model makes of them, that of the candidate in the model `after` promotion.
+    decoder on what the model `after` promotion makes of them, one in place that has another
+    autoencoder on what its own does.
     `kept`: parts in place that stay beside a candidate that is a whole model."""
     from vidgen.stages import part_model as bench
-    from vidgen.stages.redraw import missing, redraw, shown
+    from vidgen.stages.redraw import redraw, shown
     from vidgen.stages.rendered import clips_of
     from vidgen.systems.base import Enlarged, ModelFolder
     from vidgen.world.captions import caption
@@ -108,41 +122,64 @@ def try_parts(
     has = [candidate, whole, *([there] if there and "upsampler" in kept else [])]
     enlarged = [f.sample("upsampler", Enlarged) for f in has if "upsampler" in components(f)]
     scale = enlarged[0].scale(whole.geometry.height) if enlarged else 1
-    made = {candidate.path: after or whole}  # the models that clips of a part are seen in
 
-    def scores(folder: ModelFolder, part: str, *, baseline: bool = False) -> list[float]:
+    def chosen(part: str, rival: ModelFolder | None) -> Clips:
+        shows = bench.TRIALS[part].shown
+        rendered = Clips(clips_of(whole.geometry, scale=scale if shows else 1))
+        if not shows:
+            return rendered
+        model = after or whole
+        models = {candidate.path: model}
+        if rival is not None:
+            models[rival.path] = model if same(candidate, rival, "vae") else rival
+        if why := _undrawn(models.values()):
+            console.warn(f"{part}: tried on latents of the encoder, which it won't get: {why}")
+            return rendered
+        return Clips(shown(model), models)
+
+    def scores(
+        folder: ModelFolder, part: str, clips: Clips, *, baseline: bool = False
+    ) -> list[float]:
         console.note(f"trying {folder.path / part}" + " without it" * baseline)
-        model, trial = made.get(folder.path, folder), bench.TRIALS[part]
-        given, geometry = None, clips_of(whole.geometry, scale=scale if trial.shown else 1)
-        if trial.shown and not (lacking := missing(model)):
-            folder, geometry, given = model, shown(model), redrawn(model)
-        elif trial.shown:
-            console.warn(
-                f"{part}: tried on latents of the encoder, which it won't get: without"
-                f" {', '.join(lacking)} no clip can be redrawn"
-            )
+        model = clips.models.get(folder.path)
         return bench.try_part(
-            folder, part, scenes, geometry,
-            given=given, baseline=baseline, compute=compute, notify=console,
+            folder, part, scenes, clips.geometry,
+            given=None if model is None else redrawn(model, folder),
+            baseline=baseline, compute=compute, notify=console,
         )  # fmt: skip
 
-    @functools.cache
-    def redrawn(model: ModelFolder) -> Given:
-        """What that model makes of scenes, each made once."""
+    def redrawn(model: ModelFolder, folder: ModelFolder) -> Given:
+        """What that model makes of scenes, under the name that the folder has for its latents."""
+        space = {"latent_space": folder.latent_space}
+        return lambda some: [r.replace(attrs=space) for r in made(model.path, tuple(some))]
 
-        @functools.cache
-        def clips(some: tuple[Scene, ...]) -> list[Record]:
-            captions = [caption(scene) for scene in some]
-            return list(redraw(some, captions, model, STRENGTH, compute=compute))
-
-        return lambda some: clips(tuple(some))
+    @functools.cache  # each clip is made once
+    def made(path: Path, some: tuple[Scene, ...]) -> list[Record]:
+        captions = [caption(scene) for scene in some]
+        return list(redraw(some, captions, ModelFolder(path), STRENGTH, compute=compute))
 
     for part in parts:
-        rivals = {bench.TRIALS[part].baseline: scores(candidate, part, baseline=True)}
-        if there is not None and part in components(there):
-            rivals["the one in place"] = scores(there, part)
-        tried.append(Tried(part, scores(candidate, part), rivals))
+        rival = there if there is not None and part in components(there) else None
+        clips = chosen(part, rival)
+        rivals = {bench.TRIALS[part].baseline: scores(candidate, part, clips, baseline=True)}
+        if rival is not None:
+            rivals["the one in place"] = scores(rival, part, clips)
+        tried.append(Tried(part, scores(candidate, part, clips), rivals))
     return tried
+
+
+def _undrawn(models: Collection[ModelFolder]) -> str:
+    """Why these models don't all redraw clips of one size, in words; empty: they do."""
+    from vidgen.stages.redraw import missing, shown, unable
+
+    for model in models:
+        if lacking := missing(model):
+            return f"without {', '.join(lacking)} no clip can be redrawn"
+        if why := unable(model, STRENGTH):
+            return f"with a strength of {STRENGTH:g} no clip can be redrawn: {why}"
+    if len({shown(model) for model in models}) > 1:
+        return "the model in place makes clips of another size"
+    return ""
 
 
 def parts_as_table(tried: Sequence[Tried]) -> Iterator[str]:

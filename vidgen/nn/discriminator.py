@@ -11,8 +11,8 @@ class PatchDiscriminator(nn.Module):
     """Pixels and the latents that they show → a logit for each cell of latents.
 
     Convolutions of stride 2 down to the size of the latents, as in pix2pix (Isola et al. 2017,
-    §3.2.2), which join there, and two more of 3 × 3: with a stride of 8 a logit sees 54 pixels
-    across. Frames are looked at one by one.
+    §3.2.2), which join there, and two more of 3 × 3: with a stride of 8 a logit's convolutions see
+    54 pixels across; its norms see the frame. Frames are looked at one by one.
 
     channels   of the latents
     stride     pixels a latent: 2, 4, 8 …

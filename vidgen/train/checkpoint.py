@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -190,8 +190,9 @@ def load_ema(path: Path, modules: Modules) -> None:
             place.copy_(tensors[name])
 
 
-def frozen_digest(modules: Modules) -> str:
-    """Hash of the weights that aren't trained: a resumed run must see the same ones."""
+def frozen_digest(modules: Modules, more: Sequence[str] = ()) -> str:
+    """Hash of the weights that aren't trained, and of these strings: a resumed run must see the
+    same ones."""
     moving = trainable(modules)
     tensors = {
         f"{m}.{n}": t
@@ -199,7 +200,10 @@ def frozen_digest(modules: Modules) -> str:
         if m not in moving
         for n, t in module.state_dict().items()
     }
-    return _digest(tensors)
+    digest = _digest(tensors)
+    if not more:  # as in checkpoints from before there were such strings
+        return digest
+    return hashlib.blake2b(json.dumps([digest, *more]).encode(), digest_size=16).hexdigest()
 
 
 def _collect(training: Training) -> dict[str, Tensor]:

@@ -112,7 +112,7 @@ class Run:
         share(recipe.batch_size, world.rank, world.size)  # complains before the first batch
         for name, module in modules.items():
             module.train(name in trainable(modules))
-        self.frozen = checkpoint.frozen_digest(modules)
+        self.frozen = checkpoint.frozen_digest(modules, self.task.depends_on())
         ema = Ema(modules, recipe.ema_decay)
         self.autocast = torch.autocast(
             world.device.type, torch.bfloat16, enabled=recipe.dtype == "bfloat16"

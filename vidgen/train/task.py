@@ -65,6 +65,10 @@ class Task:
         """
         raise NotImplementedError
 
+    def depends_on(self) -> list[str]:
+        """Digests of what a resumed run must find as it was, beside the networks of `build`."""
+        return []
+
     def prepare(self, modules: Modules, say: Callable[[str], None]) -> None:
         """Once before the first step, modules on the device: render or cache data. Not in the
         time budget."""

@@ -38,16 +38,18 @@ from vidgen.systems.base import ModelFolder
 from vidgen.systems.video_decoder import COMPONENT, load_video_decoder
 from vidgen.train.distributed import World
 from vidgen.train.recipe import section
-from vidgen.train.task import Modules, Task, generator, share
+from vidgen.train.task import Modules, Task, generator, require_alike, share
 from vidgen.train.tasks.adversarial import adversarial
 from vidgen.train.tasks.pixels import PixelLoss, clip_scores, noisy, pixel_loss
 from vidgen.train.tasks.redrawn import (
     Redrawn,
     compute_of,
+    digest,
     missing,
     of_seeds,
     redrawn_clips,
     shown,
+    unable,
 )
 from vidgen.world.render import frame_times, render
 from vidgen.world.scene import VALIDATION_SEEDS, sample_scene
@@ -75,7 +77,8 @@ class Data:
 @dataclass(frozen=True)
 class Loss(PixelLoss):
     """An adversarial term, too; see `adversarial`. Beside redrawn clips, of those alone: what the
-    encoder makes leaves little open, and there the nearest is the best."""
+    encoder makes leaves little open, and there the nearest is the best. `grad_clip` is of one norm
+    over both networks: a large gradient of the discriminator makes the decoder's steps smaller."""
 
     adversarial: float = 0.0
     adversarial_after: int = 200  # steps in which the discriminator learns alone
@@ -109,11 +112,18 @@ class VideoDecoderTask(Task):
             raise UsageError(f"recipe: data.num_frames is [{fewest}, {most}], from less to more")
         if self.data.trained == "temporal" and self.data.start is None:
             raise UsageError("recipe: data.trained is temporal without data.start: beside what?")
+        if self.weights.adversarial and self.recipe.parallel == "fsdp":
+            raise UsageError(
+                f"recipe: loss.adversarial with parallel: fsdp is {self.weights.adversarial:g},"
+                " must be 0",
+                why="sharded, the discriminator would be trained to be fooled, too",
+                next="parallel: ddp",
+            )
         if self.data.redrawn is not None:
-            self._check_redrawn()
+            self._check_redrawn(self.data.redrawn)
 
-    def _check_redrawn(self) -> None:
-        """UsageError for a model that can't redraw clips, or not as long ones."""
+    def _check_redrawn(self, wanted: Redrawn) -> None:
+        """UsageError for a model that can't redraw clips, not as long ones, or not so near."""
         if lacking := missing(self.vae_folder):
             raise UsageError(
                 f"recipe: data.redrawn, and {self.vae_folder.path} has no {', '.join(lacking)}",
@@ -125,17 +135,27 @@ class VideoDecoderTask(Task):
                 f"recipe: data.num_frames goes up to {most}, and clips that are redrawn have"
                 f" {self.geometry.num_frames}"
             )
+        least = wanted.strength[0]
+        if why := unable(self.vae_folder, least):
+            raise UsageError(
+                f"recipe: data.redrawn.strength begins at {least:g}, and no step of"
+                f" {self.vae_folder.path} with so little noise",
+                why=why,
+                next="a larger least strength",
+            )
+
+    def depends_on(self) -> list[str]:
+        """The model that redraws clips: of its networks `build` has the autoencoder alone."""
+        if self.data.redrawn is None:
+            return []
+        return [digest(self.vae_folder, compute_of(self.recipe.dtype, self.device))]
 
     def build(self) -> dict[str, torch.nn.Module]:
         decoder = MoVQDecoder(self.config)
         vae = world.load_autoencoder(self.vae_folder).float()
         if self.data.start is not None:
-            start = (
-                image_decoder(vae) if self.data.start == "vae"
-                else load_video_decoder(ModelFolder.find(self.data.start))
-            )  # fmt: skip
             try:
-                decoder.begin(start.state_dict())
+                decoder.begin(self._start(vae, self.data.start).state_dict())
             except ValueError as error:
                 raise UsageError(f"recipe: data.start: {error}") from None
         if self.data.trained == "temporal":
@@ -152,6 +172,14 @@ class VideoDecoderTask(Task):
         if self.weights.adversarial:
             modules[DISCRIMINATOR] = PatchDiscriminator(self.config.channels, self.config.stride)
         return modules
+
+    def _start(self, vae: VideoAutoencoder, start: str) -> torch.nn.Module:
+        """What weights begin as."""
+        if start == "vae":
+            return image_decoder(vae)
+        folder = ModelFolder.find(start)
+        require_alike(folder, {"vae": self.vae_folder})
+        return load_video_decoder(folder)
 
     def prepare(self, modules: Modules, say: Callable[[str], None]) -> None:
         wanted = self.data.redrawn
