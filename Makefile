@@ -8,7 +8,8 @@ PYTEST := $(BIN)/python -m pytest -q
 # What the model card tells of beside the first report, and the runs that trained its parts.
 ALSO := full unseen unseen-rendered phrasings
 RUNS := autoencoder-1 autoencoder text text-2 keyframes-1 keyframes-2 keyframes-3 keyframes-4 \
-        keyframes-5 keyframes-6 keyframes-7 keyframes-8 keyframes-9 keyframes interpolation upsampler \
+        keyframes-5 keyframes-6 keyframes-7 keyframes-8 keyframes-9 keyframes-10 keyframes-11 \
+        keyframes-12 keyframes-13 keyframes interpolation upsampler \
         video-decoder
 
 .DEFAULT_GOAL := help

@@ -217,7 +217,7 @@ def test_refusals_name_what_and_why(folder, small, tiny_model, tmp_path):
     with pytest.raises(InputError, match=r"`latents` is F32 \[3, 3, 6, 8\]"):
         list(upsample(cut, folder, compute=CPU))
     longer = [r.replace(tensors={"latents": torch.zeros(3, 5, 6, 16)}) for r in small]
-    with pytest.raises(InputError, match="are 5 frames, the upsampler of .* is made for 3"):
+    with pytest.raises(InputError, match=r"are 5 frames, the upsampler of .* is made for 3"):
         list(upsample(longer, folder, compute=CPU))
     settings = folder.config("upsampler")["sample"] | {"schedule": "none"}
     unknown = changed(folder, tmp_path / "unknown", "upsampler", sample=settings)
