@@ -75,7 +75,8 @@ def interpolated(
     *,
     guidance_scale: float | None = None,
 ) -> list[Record]:
-    choices = interpolation.Choices(method=method, guidance_scale=guidance_scale)
+    refine = None if method == interpolation.LINEAR else 0.0  # there is no text
+    choices = interpolation.Choices(method=method, guidance_scale=guidance_scale, refine=refine)
     return list(interpolate(iter(records), folder, choices, compute=compute))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from vidgen.stages.base import (
     require_tensor,
 )
 from vidgen.stages.decode import require_space
+from vidgen.stages.refine import COMPONENT, Refiner
 from vidgen.stages.sample_keyframes import own_seed
 from vidgen.systems import interpolation, load
 from vidgen.systems.base import INTERPOLATIONS, ModelFolder
@@ -43,6 +44,7 @@ class Choices(latents.Choices):
     method: str = "grouped"  # one of METHODS
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
+    refine: float | None = None  # 0: frames stay as the interpolation made them
 
     METHODS = METHODS
     FORMULAS = dict.fromkeys((LINEAR,), "blends neighbors, without a network")
@@ -56,7 +58,8 @@ class Choices(latents.Choices):
         return {"--passes": None if self.passes == 1 else self.passes}
 
     def sampling(self) -> dict[str, Any]:
-        return {"--guidance-scale": self.guidance_scale, **super().sampling()}
+        own = {"--guidance-scale": self.guidance_scale, "--refine": self.refine}
+        return own | super().sampling()
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class Method(latents.Method[Interpolator]):
 
     choices: Choices
     guidance_scale: float = 1.0
+    refiner: Refiner | None = None
 
     def described(self) -> dict[str, Any]:
         guided = {} if self.network is None else {"guidance_scale": self.guidance_scale}
@@ -86,16 +90,27 @@ def interpolate(
     the id of what it was sampled from, and on how many latents the pass begins with: two passes
     are the same as one after the other in a pipe.
 
+    Where the model has a share of noise for it, or `choices.refine` names one, the frames between
+    are drawn anew by the network of the keyframes (`stages.refine`). Of what can't be, such as
+    records without text, that is told, and they stay as they are.
+
     Raises InputError for latents of another autoencoder, a single latent, or latents that are not
-    evenly spaced in time, before any weights are read.
+    evenly spaced in time, before any weights are read; and for a record that can't be refined where
+    `choices.refine` asks for it.
     """
-    method = method_of(folder, choices, compute)
+    method = method_of(folder, choices, compute, notify)
     checked = (checked_record(record, folder if method.network else None) for record in records)
     for clips in latents.alike(checked, compute.batch_size):
         yield from _interpolate(clips, method, compute, notify)
 
 
-def method_of(folder: ModelFolder | None, choices: Choices, compute: Compute = Compute()) -> Method:
+def method_of(
+    folder: ModelFolder | None,
+    choices: Choices,
+    compute: Compute = Compute(),
+    notify: Notify = Silent(),
+) -> Method:
+    """UsageError and InputError for what can't be."""
     choices.check()
     if choices.method == LINEAR:
         return Method(choices)
@@ -109,7 +124,24 @@ def method_of(folder: ModelFolder | None, choices: Choices, compute: Compute = C
         latents.loading(network, compute),
         choices.num_inference_steps or own.num_inference_steps,
         own.guidance_scale if scale is None else scale,
+        _refiner(folder, own.refine, choices, compute, notify),
     )
+
+
+def _refiner(
+    folder: ModelFolder, own: float, choices: Choices, compute: Compute, notify: Notify
+) -> Refiner | None:
+    """What draws frames anew; None where neither the model nor the user wants it. InputError where
+    the user does, and the model has no network for it."""
+    strength = own if choices.refine is None else choices.refine
+    if not strength:
+        return None
+    if choices.refine is not None:
+        folder.component(COMPONENT)
+    elif not folder.has(COMPONENT):
+        notify.warn(f"frames are not refined: {folder.path} has no {COMPONENT}")
+        return None
+    return Refiner.of(folder, strength, compute)
 
 
 def checked_record(record: Record, folder: ModelFolder | None) -> Record:
@@ -147,6 +179,7 @@ def _interpolate(
     times = [r.torch("times") for r in records]
     used: set[str] = set()
     skips: list[list[int]] = [[] for _ in records]
+    refined = [0] * len(records)  # passes
     for _ in range(method.choices.passes):
         times = [groups.finer(x) for x in times]
         if method.network is None:
@@ -159,13 +192,25 @@ def _interpolate(
             between, kernels = _sample(records, made, now, method, compute, notify)
             used |= kernels
         made = groups.join(made, between)
+        if method.refiner is not None:
+            able = _able(method.refiner, records, made.shape[2], method.choices, notify)
+            for i in able:
+                refined[i] += 1
+            if able:
+                some = [records[i] for i in able]
+                made[able], kernels = method.refiner.refined(
+                    made[able], some, [latents.source(r) for r in some], compute, notify
+                )
+                used |= kernels
 
-    for record, clip, seconds, told in zip(records, made, times, skips, strict=True):
+    for record, clip, seconds, told, anew in zip(records, made, times, skips, refined, strict=True):
         after = record.replace(
             tensors={"latents": clip, "times": seconds},
             drop=PER_FRAME,
             attrs={"num_frames": len(seconds), "fps": _fps(record, seconds)},
-            entry=latents.entry(STAGE, record, method, used, compute, skips=told),
+            entry=latents.entry(
+                STAGE, record, method, used, compute, skips=told, **_told(method.refiner, anew)
+            ),
         )
         after.check_values()  # here too: in one process nobody writes latents
         yield after
@@ -196,6 +241,34 @@ def _sample(
     shape = packing.shape(keyframes.shape[1:])
     z, used = latents.sampled(method, denoise, noise, shape, cond, compute, notify)
     return system.settings.unpacked(system.method, keyframes, z, skip), used
+
+
+def _able(
+    refiner: Refiner, records: Sequence[Record], count: int, choices: Choices, notify: Notify
+) -> list[int]:
+    """Which records, of so many frames by now, can be refined; told of those that can't. InputError
+    for such where the user asked for it."""
+    able = []
+    for i, record in enumerate(records):
+        why = refiner.lacking(record, count)
+        if why and choices.refine is not None:
+            raise InputError(f"record `{record.id}` can't be refined: {why}", next="--refine 0")
+        if why:
+            notify.warn(f"`{record.id}`: frames between are not refined: {why}")
+        else:
+            able.append(i)
+    return able
+
+
+def _told(refiner: Refiner | None, passes: int) -> dict[str, Any]:
+    """The log's words for what drew frames anew."""
+    if refiner is None or not passes:
+        return {}
+    return {
+        "refined_by": refiner.folder.identity(COMPONENT),
+        "refine": refiner.strength,
+        "refine_steps": refiner.method.steps,
+    }
 
 
 def _fps(record: Record, times: Tensor) -> float:

@@ -101,10 +101,12 @@ def _worked(
         return upsample.upsample(given, folder, choices, compute=compute)
     if part.startswith("interpolation"):
         named = {name: method for method, name in INTERPOLATIONS.items()}
-        method = interpolate.LINEAR if baseline else named[part]
-        return interpolate.interpolate(
-            given, folder, interpolate.Choices(method=method), compute=compute
-        )
+        # Alone: without text nothing draws them anew, and it is not what is tried.
+        choices = (
+            interpolate.Choices(method=interpolate.LINEAR) if baseline
+            else interpolate.Choices(method=named[part], refine=0.0)
+        )  # fmt: skip
+        return interpolate.interpolate(given, folder, choices, compute=compute)
     return given
 
 

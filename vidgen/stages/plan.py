@@ -34,6 +34,7 @@ from vidgen.stages.decode import CHUNK, Which, component_of, first_chunks
 from vidgen.stages.decode import load as load_decoder
 from vidgen.stages.decode_clips import tiles_of
 from vidgen.stages.interpolate import Choices, checked_record, method_of
+from vidgen.stages.refine import Refiner
 from vidgen.stages.text_network import system_of
 from vidgen.stages.upsample_pixels import SecondStage, require_pixels
 from vidgen.systems import interpolation, load, snap_video, upsampling, world
@@ -114,7 +115,8 @@ def interpolating(
     """Of interpolate, for these latents records."""
     choices.check()
     method = method_of(folder, choices)
-    shapes = _shapes(checked_record(record, folder) for record in records)
+    checked = [checked_record(record, folder) for record in records]
+    shapes = _shapes(checked)
     network = None if method.network is None else on_meta(method.network.load)
     branches = 1 if method.guidance_scale == 1 else 2
     together = min(compute.batch_size, shapes.total())
@@ -136,6 +138,10 @@ def interpolating(
     levels = method.network.levels(method.steps)
     each = calls(method.network.settings, levels, method.guidance_scale)
     live *= compute.torch_dtype().itemsize * (STRIDE + 1 if choices.method == "masked" else 1)
+    flops *= each
+    if method.refiner is not None:
+        words, more = _refining(method.refiner, checked, choices.passes)
+        rows["refined"], flops = words, flops + more
     return table(
         "interpolate",
         {
@@ -143,9 +149,36 @@ def interpolating(
             **rows,
             "sampler": f"{solver}, {method.steps} steps, guidance {method.guidance_scale:g}:"
             f" {each} network calls a pass",
-            **costs(network, flops * each, live, compute, number(shapes.total())),
+            **costs(network, flops, live, compute, number(shapes.total())),
         },
     )
+
+
+def _refining(refiner: Refiner, records: list[Record], passes: int) -> tuple[str, float]:
+    """What draws frames anew, of those records where it can, and its FLOPs."""
+    folder, method = refiner.folder, refiner.method
+    system = system_of(folder)
+    network = on_meta(lambda: system.load_transformer(folder))
+    shape = system.sample_shape(folder, network.config)
+    z, one = torch.empty(1, *shape, device="meta"), torch.empty(1, device="meta")
+    each = calls(folder.sampler, method.levels, method.guidance_scale)
+    pooled = folder.config("transformer").get("pooled_dim", 0)
+    told = told_of_text(network.config.text_dim, shape[1], pooled)
+    able = sets = 0
+    for record in records:
+        counts = [
+            count for done in range(passes)
+            if not refiner.lacking(
+                record, count := frames_after(done + 1, record["latents"].shape[1])
+            )
+        ]  # fmt: skip
+        able += bool(counts)
+        sets += sum(len(refiner.sets(count)) for count in counts)
+    words = (
+        f"{number(able)}, by {folder.name}/transformer, from {refiner.strength:g} of noise,"
+        f" {method.steps} steps: {each} network calls for each {shape[1]} frames"
+    )
+    return words, flops_of(system.called(network), z, one, told) * each * sets
 
 
 def _flops_of_groups(network: nn.Module, method: str, keyframes: tuple[int, ...]) -> int:
@@ -299,8 +332,24 @@ def after_keyframes(
 ) -> Iterator[str]:
     """Of interpolate, if it is to be run, for keyframes that are yet to be made."""
     if passes:
-        records = yet_to_come(folder, count)
+        records = [_with_text(folder, record) for record in yet_to_come(folder, count)]
         yield interpolating(folder, compute, records, Choices(passes))
+
+
+def _with_text(folder: ModelFolder, record: Record) -> Record:
+    """As it will be: with text of the model's encoder, a word."""
+    own = folder.config("transformer")
+    width, pooled = folder.size("transformer", "text_dim"), own.get("pooled_dim", own["text_dim"])
+    texts = {
+        f"text.{kind}{name}": x
+        for kind in ("", "negative_")
+        for name, x in (
+            ("embeds", torch.zeros(1, width)),
+            ("mask", torch.ones(1, dtype=torch.bool)),
+            ("pooled", torch.zeros(pooled)),
+        )
+    }
+    return record.replace(tensors=texts, attrs={"text_encoder": folder.text_encoder})
 
 
 def after_sampling(

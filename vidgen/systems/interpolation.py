@@ -70,6 +70,7 @@ class Settings(ClipSampler):
 
     target: str = "frames"  # of TARGETS
     spread: float = 1.0  # of a residual, for each frame of the skip
+    refine: float = 0.0  # share of noise to draw frames anew from (`stages.refine`); 0: none
 
     def packed(self, method: str, keyframes: Tensor, between: Tensor, skip: Tensor) -> Tensor:
         """The frames between `b c 3g h w`, at skips (b,), as the z that the network makes of

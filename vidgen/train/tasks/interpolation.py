@@ -79,6 +79,7 @@ class Loss:
     drop: float = 0.1  # how often they are left out
     steps: int = 8
     guidance_scale: float = 1.25
+    refine: float = 0.0  # see `vidgen.stages.refine`
 
 
 class InterpolationTask(Task):
@@ -109,6 +110,7 @@ class InterpolationTask(Task):
         self.settings = Settings(
             w.prediction, "cosine", "dpmpp_2m", w.steps, w.guidance_scale,
             fps=d.fps, max_skip=max(d.skips), target=w.target, spread=w.spread or 1.0,
+            refine=w.refine,
         )  # fmt: skip
         self.table = ddpm_table(cosine_betas())
 
@@ -138,6 +140,8 @@ class InterpolationTask(Task):
             value = getattr(self.weights, key)
             if value is not None and not value > 0:
                 raise UsageError(f"recipe: loss.{key} is {value:g}, must be above 0")
+        if not 0 <= self.weights.refine <= 1:
+            raise UsageError(f"recipe: loss.refine is {self.weights.refine:g}, must be 0 to 1")
 
     def build(self) -> dict[str, torch.nn.Module]:
         vae = world.load_autoencoder(self.vae_folder).float()

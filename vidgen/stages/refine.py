@@ -1,0 +1,119 @@
+"""Frames between keyframes, drawn anew by the network that draws keyframes.
+
+SDEdit (Meng et al. 2021, arXiv 2108.01073, §3): interpolated frames get a share of noise, and are
+sampled from there under the clip's text. Where an object is, interpolation has decided; how it
+looks, the larger network knows better: what came out blurred or broken is whole again.
+
+It draws as many frames at a time as there are keyframes in a clip, evenly spread over the clip, and
+is told the times of its own keyframes, as it learned no others. Frames that were there before the
+interpolation are among them, and stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vidgen.diffusion.groups import STRIDE
+from vidgen.diffusion.noise import Noise
+from vidgen.diffusion.prediction import denoiser
+from vidgen.io.record import Record
+from vidgen.nn import attention
+from vidgen.stages.base import Compute, Loading, Notify, accelerated
+from vidgen.stages.sample_keyframes import Choices, Method, method_of, require_text, text_cond
+from vidgen.stages.text_network import system_of
+from vidgen.systems import load
+from vidgen.systems.base import ModelFolder
+
+COMPONENT = "transformer"
+
+
+@dataclass(frozen=True)
+class Refiner:
+    """How the network of the keyframes draws frames anew."""
+
+    folder: ModelFolder
+    strength: float  # share of noise that the frames get, as `sample_keyframes --strength`
+    method: Method
+    loading: Loading
+
+    @classmethod
+    def of(cls, folder: ModelFolder, strength: float, compute: Compute) -> Refiner:
+        """UsageError for a strength below that of the model's last step."""
+        loading = Loading(
+            lambda: accelerated(system_of(folder).load_transformer(folder), compute),
+            now=compute.preload,
+        )
+        return cls(folder, strength, method_of(folder, Choices(strength=strength)), loading)
+
+    def lacking(self, record: Record, count: int) -> str:
+        """Why the record, of so many frames then, can't be refined; empty: it can. InputError for
+        text of another encoder."""
+        made, (_, stride) = self.folder.geometry, self.folder.latent_sizes
+        if "text.embeds" not in record.tensors:
+            return "it holds no text"
+        h, w = record["latents"].shape[2:]
+        rows, columns = made.height // stride, made.width // stride
+        if (h, w) != (rows, columns):
+            return f"its latents are {h} × {w}, and the keyframes of the model {rows} × {columns}"
+        if count < made.num_frames:
+            return f"it has {count} frames, and {made.num_frames} are drawn at a time"
+        require_text(record, self.folder)
+        return ""
+
+    def sets(self, count: int) -> list[list[int]]:
+        """Frames of a clip of so many that are drawn together: each interpolated one is in a set,
+        and those of a set are evenly spaced, but that none is behind the last of the clip."""
+        size = self.folder.geometry.num_frames
+        if count == size:
+            return [list(range(size))]
+        spacing = -(-(count - 2) // size)  # of all but the first and the last
+        return [
+            [min(start + spacing * k, count - 1) for k in range(size)]
+            for start in range(1, spacing + 1)
+        ]
+
+    @torch.no_grad()
+    def refined(
+        self,
+        clips: Tensor,
+        records: Sequence[Record],
+        sources: Sequence[tuple[int, str]],
+        compute: Compute,
+        notify: Notify,
+    ) -> tuple[Tensor, set[str]]:
+        """Clips `b c t h w` (float32, on the CPU) of which every fourth frame stays, and the
+        attention kernels that were used. `sources` are those of the noise."""
+        device, dtype = compute.torch_device(), compute.torch_dtype()
+        network = self.loading.get().to(device=device, dtype=dtype)
+        times = torch.tensor(self.folder.geometry.times).float()
+        conds = text_cond(list(records), device)
+        for cond in conds:
+            cond["times"] = times.expand(len(records), -1).to(device)
+        cond, uncond = conds
+
+        levels, sets, out = self.method.levels, self.sets(clips.shape[2]), clips.clone()
+        seen: set[int] = set()
+        with attention.kernel(compute.attention) as used:
+            for k, frames in enumerate(sets):
+                x0 = clips[:, :, frames]
+                noise = Noise(list(sources), stage=f"refine {clips.shape[2]} {k}")
+                z = noise.initial(x0.shape[1:]) * levels[0].sigma + levels[0].alpha * x0
+                called = system_of(self.folder).called(network)
+                denoise = denoiser(called, load.prediction(self.folder))
+                denoise = load.guided(
+                    denoise, uncond, self.folder.sampler, levels, self.method.guidance_scale
+                )
+                for step in self.method.solve(denoise, z.to(device), levels, cond, noise):
+                    z = step.z
+                    notify.step(
+                        k * self.method.steps + step.i + 1, len(sets) * self.method.steps, "step"
+                    )
+                for place, frame in enumerate(frames):
+                    if frame % STRIDE and frame not in seen:
+                        out[:, :, frame] = z[:, :, place].float().cpu()
+                        seen.add(frame)
+        return out, set(used)
