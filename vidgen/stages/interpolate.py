@@ -129,7 +129,7 @@ def method_of(
 
 
 def _refiner(
-    folder: ModelFolder, own: float, choices: Choices, compute: Compute, notify: Notify
+    folder: ModelFolder, own: float | None, choices: Choices, compute: Compute, notify: Notify
 ) -> Refiner | None:
     """What draws frames anew; None where neither the model nor the user wants it. InputError where
     the user does, and the model has no network for it."""

@@ -20,6 +20,7 @@ from torch import Tensor
 from vidgen.diffusion.groups import STRIDE
 from vidgen.diffusion.noise import Noise
 from vidgen.diffusion.prediction import denoiser
+from vidgen.errors import UsageError
 from vidgen.io.record import Record
 from vidgen.nn import attention
 from vidgen.stages.base import Compute, Loading, Notify, accelerated
@@ -47,7 +48,12 @@ class Refiner:
             lambda: accelerated(system_of(folder).load_transformer(folder), compute),
             now=compute.preload,
         )
-        return cls(folder, strength, method_of(folder, Choices(strength=strength)), loading)
+        try:
+            method = method_of(folder, Choices(strength=strength))
+        except UsageError as error:
+            why = error.what.partition(": ")[2]  # behind another flag, which nobody typed
+            raise UsageError(f"--refine {strength:g}: {why}", next="a larger one, or 0") from None
+        return cls(folder, strength, method, loading)
 
     def lacking(self, record: Record, count: int) -> str:
         """Why the record, of so many frames then, can't be refined; empty: it can. InputError for

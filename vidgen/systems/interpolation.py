@@ -37,6 +37,9 @@ train world-interpolation --minutes 1 --set loss.target=frames --set loss.predic
 loss.steps=4`: eval.psnr, and eval.psnr_linear of blending, in its metrics.jsonl. The shipped
 network against blending, in pixels: `python -m benchmarks.cascade`.
 
+Not in the paper: where the model wants it (`Settings.refine`), the network of the keyframes draws
+the made frames anew from a share of noise (`vidgen.stages.refine`).
+
 The paper's second pass makes 30 frames a second of 8, a skip of 0.75, and tells the network 1:
 skips are rounded.
 """
@@ -66,11 +69,18 @@ TARGETS = {
 
 @dataclass(frozen=True)
 class Settings(ClipSampler):
-    """How an interpolation network is sampled: `sample` in its config.json."""
+    """How an interpolation network is sampled: `sample` in its config.json.
+
+    ValueError for more than all noise."""
 
     target: str = "frames"  # of TARGETS
     spread: float = 1.0  # of a residual, for each frame of the skip
-    refine: float = 0.0  # share of noise to draw frames anew from (`stages.refine`); 0: none
+    refine: float | None = None  # share of noise to draw frames anew from; see `stages.refine`
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.refine is not None and self.refine > 1:
+            raise ValueError(f"refine is {self.refine:g}, must be 1 at most")
 
     def packed(self, method: str, keyframes: Tensor, between: Tensor, skip: Tensor) -> Tensor:
         """The frames between `b c 3g h w`, at skips (b,), as the z that the network makes of

@@ -79,7 +79,7 @@ class Loss:
     drop: float = 0.1  # how often they are left out
     steps: int = 8
     guidance_scale: float = 1.25
-    refine: float = 0.0  # see `vidgen.stages.refine`
+    refine: float | None = None  # see `vidgen.stages.refine`
 
 
 class InterpolationTask(Task):
@@ -140,8 +140,8 @@ class InterpolationTask(Task):
             value = getattr(self.weights, key)
             if value is not None and not value > 0:
                 raise UsageError(f"recipe: loss.{key} is {value:g}, must be above 0")
-        if not 0 <= self.weights.refine <= 1:
-            raise UsageError(f"recipe: loss.refine is {self.weights.refine:g}, must be 0 to 1")
+        if (refine := self.weights.refine) is not None and not 0 < refine <= 1:
+            raise UsageError(f"recipe: loss.refine is {refine:g}, must be above 0, and 1 at most")
 
     def build(self) -> dict[str, torch.nn.Module]:
         vae = world.load_autoencoder(self.vae_folder).float()
