@@ -94,9 +94,9 @@ def test_it_is_sdedit_by_the_network_of_the_keyframes(model, keyframes):
         return u + model.sampler.guidance_scale * (c - u)
 
     expected = before.clone()
-    for k, frames in enumerate(([1, 4, 7], [2, 5, 8], [3, 6, 8])):
+    for frames in ([1, 4, 7], [2, 5, 8], [3, 6, 8]):
         x0 = before[None, :, frames]
-        noise = Noise([(5, keyframes[0].id)], stage=f"refine 9 {k}")
+        noise = Noise([(5, keyframes[0].id)], stage="refine 9")
         z = levels[0].alpha * x0 + levels[0].sigma * noise.initial(x0.shape[1:])
         for step in euler(guided, z, levels, cond):
             z = step.z

@@ -106,7 +106,9 @@ class Refiner:
         with attention.kernel(compute.attention) as used:
             for k, frames in enumerate(sets):
                 x0 = clips[:, :, frames]
-                noise = Noise(list(sources), stage=f"refine {clips.shape[2]} {k}")
+                # The same for all sets: neighbors get the same noise, so that what stands still is
+                # drawn alike.
+                noise = Noise(list(sources), stage=f"refine {clips.shape[2]}")
                 z = noise.initial(x0.shape[1:]) * levels[0].sigma + levels[0].alpha * x0
                 called = system_of(self.folder).called(network)
                 denoise = denoiser(called, load.prediction(self.folder))
