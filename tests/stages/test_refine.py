@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from itertools import product
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from vidgen.stages import plan
 from vidgen.stages.base import Compute
 from vidgen.stages.encode_text import Prompt, encode_text
 from vidgen.stages.interpolate import Choices, interpolate
-from vidgen.stages.refine import Refiner
+from vidgen.stages.refine import Refiner, mended
 from vidgen.stages.sample_keyframes import sample_keyframes, text_cond
 from vidgen.systems import world
 from vidgen.systems.base import ModelFolder
@@ -66,7 +67,8 @@ def test_every_frame_between_is_in_a_set(groups, size):
     sets = refiner.sets(count)
     assert {i for i in range(count) if i % 4} <= {i for frames in sets for i in frames}
     for frames in sets:
-        assert len(frames) == size and frames == sorted(frames)
+        assert len(frames) == len(set(frames)) == size and frames == sorted(frames)
+        assert any(i % 4 for i in frames)
         assert frames[0] >= 0 and frames[-1] < count
 
 
@@ -94,17 +96,31 @@ def test_it_is_sdedit_by_the_network_of_the_keyframes(model, keyframes):
         return u + model.sampler.guidance_scale * (c - u)
 
     expected = before.clone()
-    for frames in ([1, 4, 7], [2, 5, 8], [3, 6, 8]):
+    for frames in ([1, 4, 7], [2, 5, 8], [3, 6, 8]):  # the last lacks one: the clip's last
         x0 = before[None, :, frames]
         noise = Noise([(5, keyframes[0].id)], stage="refine 9")
         z = levels[0].alpha * x0 + levels[0].sigma * noise.initial(x0.shape[1:])
         for step in euler(guided, z, levels, cond):
             z = step.z
+        change = (z - x0).square().mean(dim=1)[0]  # t h w
         for place, frame in enumerate(frames):
-            if frame % 4:
-                expected[:, frame] = z[0, :, place]
+            for y, x in product(range(2), range(4)) if frame % 4 else ():
+                around = change[place, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
+                if around.max() > float(levels[0].sigma / levels[0].alpha) ** 2:
+                    expected[:, frame, y, x] = z[0, :, place, y, x]
     torch.testing.assert_close(after, expected, rtol=1e-3, atol=2e-4)
     assert not torch.allclose(after[:, 1], before[:, 1], atol=1e-2)
+
+
+def test_little_changes_are_left_and_large_ones_taken_with_what_is_around():
+    x0 = torch.zeros(1, 2, 1, 4, 6)
+    drawn = torch.full_like(x0, 0.4)  # mean square 0.16, under (0.3 / 0.7)²
+    drawn[..., 1, 1] = 0.5
+    expected = torch.zeros_like(x0)
+    expected[..., :3, :3] = drawn[..., :3, :3]
+    level = linear_flow(10)[7]
+    assert torch.equal(mended(x0, drawn, level), expected)
+    assert torch.equal(mended(x0, drawn, linear_flow(10)[0]), drawn)  # of pure noise nothing stays
 
 
 def test_keyframes_stay_to_the_bit_and_passes_are_a_pipe(model, keyframes):
@@ -181,5 +197,5 @@ def test_a_plan_counts_it(model, keyframes):
     )
     assert "refined" not in alone
     assert "2 records, by tiny/transformer, from 0.5 of noise, 1 steps: 2 network calls" in both
-    (mute,) = [plan.interpolating(model, CPU, [record(model.latent_space)], Choices(refine=0.5))]
-    assert "0 records" in mute
+    with pytest.raises(InputError, match="`ball` can't be refined"):  # as the stage says it
+        plan.interpolating(model, CPU, [record(model.latent_space)], Choices(refine=0.5))

@@ -91,7 +91,8 @@ def interpolate(
     are the same as one after the other in a pipe.
 
     Where the model has a share of noise for it, or `choices.refine` names one, the frames between
-    are drawn anew by the network of the keyframes (`stages.refine`). Of what can't be, such as
+    are drawn anew by the network of the keyframes, and what that changes much is taken from it
+    (`stages.refine`). Of what can't be, such as
     records without text, that is told, and they stay as they are.
 
     Raises InputError for latents of another autoencoder, a single latent, or latents that are not
@@ -99,7 +100,10 @@ def interpolate(
     `choices.refine` asks for it.
     """
     method = method_of(folder, choices, compute, notify)
-    checked = (checked_record(record, folder if method.network else None) for record in records)
+    checked = (
+        refinable(checked_record(record, folder if method.network else None), method)
+        for record in records
+    )
     for clips in latents.alike(checked, compute.batch_size):
         yield from _interpolate(clips, method, compute, notify)
 
@@ -141,7 +145,24 @@ def _refiner(
     elif not folder.has(COMPONENT):
         notify.warn(f"frames are not refined: {folder.path} has no {COMPONENT}")
         return None
-    return Refiner.of(folder, strength, compute)
+    try:
+        return Refiner.of(folder, strength, compute)
+    except UsageError as error:
+        if choices.refine is not None:
+            raise
+        notify.warn(f"frames are not refined: {error.what}")
+        return None
+
+
+def refinable(record: Record, method: Method) -> Record:
+    """The record. InputError where the user asked for refined frames, and they can't be."""
+    if method.refiner is None or method.choices.refine is None:
+        return record
+    for done in range(method.choices.passes):
+        count = groups.frames_after(done + 1, record["latents"].shape[1])
+        if why := method.refiner.lacking(record, count):
+            raise InputError(f"record `{record.id}` can't be refined: {why}", next="--refine 0")
+    return record
 
 
 def checked_record(record: Record, folder: ModelFolder | None) -> Record:
@@ -193,7 +214,7 @@ def _interpolate(
             used |= kernels
         made = groups.join(made, between)
         if method.refiner is not None:
-            able = _able(method.refiner, records, made.shape[2], method.choices, notify)
+            able = _able(method.refiner, records, made.shape[2], notify)
             for i in able:
                 refined[i] += 1
             if able:
@@ -243,16 +264,11 @@ def _sample(
     return system.settings.unpacked(system.method, keyframes, z, skip), used
 
 
-def _able(
-    refiner: Refiner, records: Sequence[Record], count: int, choices: Choices, notify: Notify
-) -> list[int]:
-    """Which records, of so many frames by now, can be refined; told of those that can't. InputError
-    for such where the user asked for it."""
+def _able(refiner: Refiner, records: Sequence[Record], count: int, notify: Notify) -> list[int]:
+    """Which records, of so many frames by now, can be refined; told of those that can't."""
     able = []
     for i, record in enumerate(records):
         why = refiner.lacking(record, count)
-        if why and choices.refine is not None:
-            raise InputError(f"record `{record.id}` can't be refined: {why}", next="--refine 0")
         if why:
             notify.warn(f"`{record.id}`: frames between are not refined: {why}")
         else:

@@ -33,7 +33,7 @@ from vidgen.stages.costs import (
 from vidgen.stages.decode import CHUNK, Which, component_of, first_chunks
 from vidgen.stages.decode import load as load_decoder
 from vidgen.stages.decode_clips import tiles_of
-from vidgen.stages.interpolate import Choices, checked_record, method_of
+from vidgen.stages.interpolate import Choices, checked_record, method_of, refinable
 from vidgen.stages.refine import Refiner
 from vidgen.stages.text_network import system_of
 from vidgen.stages.upsample_pixels import SecondStage, require_pixels
@@ -115,7 +115,7 @@ def interpolating(
     """Of interpolate, for these latents records."""
     choices.check()
     method = method_of(folder, choices)
-    checked = [checked_record(record, folder) for record in records]
+    checked = [refinable(checked_record(record, folder), method) for record in records]
     shapes = _shapes(checked)
     network = None if method.network is None else on_meta(method.network.load)
     branches = 1 if method.guidance_scale == 1 else 2
@@ -139,9 +139,11 @@ def interpolating(
     each = calls(method.network.settings, levels, method.guidance_scale)
     live *= compute.torch_dtype().itemsize * (STRIDE + 1 if choices.method == "masked" else 1)
     flops *= each
+    parts = nn.ModuleList([network])
     if method.refiner is not None:
-        words, more = _refining(method.refiner, checked, choices.passes)
-        rows["refined"], flops = words, flops + more
+        rows["refined"], more, transformer = _refining(method.refiner, checked, choices.passes)
+        flops += more
+        parts.append(transformer)
     return table(
         "interpolate",
         {
@@ -149,13 +151,13 @@ def interpolating(
             **rows,
             "sampler": f"{solver}, {method.steps} steps, guidance {method.guidance_scale:g}:"
             f" {each} network calls a pass",
-            **costs(network, flops, live, compute, number(shapes.total())),
+            **costs(parts, flops, live, compute, number(shapes.total())),
         },
     )
 
 
-def _refining(refiner: Refiner, records: list[Record], passes: int) -> tuple[str, float]:
-    """What draws frames anew, of those records where it can, and its FLOPs."""
+def _refining(refiner: Refiner, records: list[Record], passes: int) -> tuple[str, float, nn.Module]:
+    """What draws frames anew, of those records where it can, its FLOPs, and its network."""
     folder, method = refiner.folder, refiner.method
     system = system_of(folder)
     network = on_meta(lambda: system.load_transformer(folder))
@@ -178,7 +180,7 @@ def _refining(refiner: Refiner, records: list[Record], passes: int) -> tuple[str
         f"{number(able)}, by {folder.name}/transformer, from {refiner.strength:g} of noise,"
         f" {method.steps} steps: {each} network calls for each {shape[1]} frames"
     )
-    return words, flops_of(system.called(network), z, one, told) * each * sets
+    return words, flops_of(system.called(network), z, one, told) * each * sets, network
 
 
 def _flops_of_groups(network: nn.Module, method: str, keyframes: tuple[int, ...]) -> int:

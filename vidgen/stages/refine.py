@@ -4,6 +4,9 @@ SDEdit (Meng et al. 2021, arXiv 2108.01073, §3): interpolated frames get a shar
 sampled from there under the clip's text. Where an object is, interpolation has decided; how it
 looks, the larger network knows better: what came out blurred or broken is whole again.
 
+Only what it changes much is taken from it, by more than the noise could: frames drawn apart don't
+agree to the last digit on what stands still, and would flicker.
+
 It draws as many frames at a time as there are keyframes in a clip, evenly spread over the clip, and
 is told the times of its own keyframes, as it learned no others. Frames that were there before the
 interpolation are among them, and stay as they are.
@@ -15,12 +18,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vidgen.diffusion.groups import STRIDE
+from vidgen.diffusion.level import Level
 from vidgen.diffusion.noise import Noise
 from vidgen.diffusion.prediction import denoiser
-from vidgen.errors import UsageError
+from vidgen.errors import InputError, UsageError
 from vidgen.io.record import Record
 from vidgen.nn import attention
 from vidgen.stages.base import Compute, Loading, Notify, accelerated
@@ -30,6 +35,7 @@ from vidgen.systems import load
 from vidgen.systems.base import ModelFolder
 
 COMPONENT = "transformer"
+VERSION = 1  # of how frames are drawn anew, for what is kept of them
 
 
 @dataclass(frozen=True)
@@ -56,8 +62,7 @@ class Refiner:
         return cls(folder, strength, method, loading)
 
     def lacking(self, record: Record, count: int) -> str:
-        """Why the record, of so many frames then, can't be refined; empty: it can. InputError for
-        text of another encoder."""
+        """Why the record, of so many frames then, can't be refined; empty: it can."""
         made, (_, stride) = self.folder.geometry, self.folder.latent_sizes
         if "text.embeds" not in record.tensors:
             return "it holds no text"
@@ -67,20 +72,25 @@ class Refiner:
             return f"its latents are {h} × {w}, and the keyframes of the model {rows} × {columns}"
         if count < made.num_frames:
             return f"it has {count} frames, and {made.num_frames} are drawn at a time"
-        require_text(record, self.folder)
+        try:
+            require_text(record, self.folder)
+        except InputError as error:
+            return error.what
         return ""
 
     def sets(self, count: int) -> list[list[int]]:
-        """Frames of a clip of so many that are drawn together: each interpolated one is in a set,
-        and those of a set are evenly spaced, but that none is behind the last of the clip."""
+        """Frames of a clip of so many that are drawn together: each interpolated one is in a set.
+        Those of a set are evenly spaced, but for some of the last where that runs out."""
         size = self.folder.geometry.num_frames
         if count == size:
             return [list(range(size))]
         spacing = -(-(count - 2) // size)  # of all but the first and the last
-        return [
-            [min(start + spacing * k, count - 1) for k in range(size)]
-            for start in range(1, spacing + 1)
-        ]
+        last, found = count - 1, []
+        for start in range(1, spacing + 1):
+            rest = range(start, count, spacing)  # may be fewer: then others of the clip beside them
+            others = [i for i in range(last, -1, -1) if i not in rest][: max(0, size - len(rest))]
+            found.append(sorted([*rest[:size], *others]))
+        return [frames for frames in found if any(i % STRIDE for i in frames)]
 
     @torch.no_grad()
     def refined(
@@ -120,8 +130,18 @@ class Refiner:
                     notify.step(
                         k * self.method.steps + step.i + 1, len(sets) * self.method.steps, "step"
                     )
+                drawn = mended(x0, z.float().cpu(), levels[0])
                 for place, frame in enumerate(frames):
                     if frame % STRIDE and frame not in seen:
-                        out[:, :, frame] = z[:, :, place].float().cpu()
+                        out[:, :, frame] = drawn[:, :, place]
                         seen.add(frame)
         return out, set(used)
+
+
+def mended(x0: Tensor, drawn: Tensor, level: Level) -> Tensor:
+    """Latents `b c t h w` with what was drawn anew from this level where that differs by more than
+    the noise that was on them, sigma / alpha, in mean square over channels, and in the cells
+    around; else as they were."""
+    changed = (drawn - x0).square().mean(dim=1, keepdim=True) * level.alpha**2 > level.sigma**2
+    near = F.max_pool3d(changed.float(), (1, 3, 3), stride=1, padding=(0, 1, 1)) > 0
+    return torch.where(near, drawn, x0) if level.alpha > 0 else drawn

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vidgen.errors import UsageError
+from vidgen.stages import refine
 from vidgen.stages.base import Compute
 from vidgen.stages.redraw import missing as missing
 from vidgen.stages.redraw import redraw
@@ -100,6 +101,8 @@ def digest(folder: ModelFolder, compute: Compute) -> str:
         of |= {part: folder.config(part), f"{part} weights": folder.sha256(part)}
     of |= {"space": folder.latent_space, "geometry": asdict(shown(folder))}
     of |= {"dtype": compute.dtype, "renderer": RENDERER}
+    if folder.config("interpolation").get("sample", {}).get("refine"):
+        of["refined"] = refine.VERSION
     return sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()[:12]
 
 
