@@ -24,8 +24,8 @@ that it was, with a warning.
 Then the frames between are drawn anew where the model says so, or --refine: they get that share of
 noise, and the network of the keyframes samples them from there under the clip's text, as many at a
 time as keyframes (SDEdit). Only what that changes much is taken from it, so that what stands still
-stays quiet. Of records without text, or of another size than the keyframes that the
-model makes, a warning says that they aren't; under --refine it is an error.
+stays quiet. Of records without text, or of another size than the keyframes that the model makes, a
+warning says that they aren't; under --refine it is an error.
 
 --method masked is the baseline of the paper: a network that makes frames one by one, told which of
 them are keyframes. --method linear blends the two neighbors; it needs no model, and moving things

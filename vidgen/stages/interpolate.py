@@ -92,8 +92,8 @@ def interpolate(
 
     Where the model has a share of noise for it, or `choices.refine` names one, the frames between
     are drawn anew by the network of the keyframes, and what that changes much is taken from it
-    (`stages.refine`). Of what can't be, such as
-    records without text, that is told, and they stay as they are.
+    (`stages.refine`). Of what can't be, such as records without text, that is told, and they stay
+    as they are.
 
     Raises InputError for latents of another autoencoder, a single latent, or latents that are not
     evenly spaced in time, before any weights are read; and for a record that can't be refined where

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from vidgen.errors import InputError, UsageError
+from vidgen.errors import InputError
 from vidgen.io.record import Record
 from vidgen.stages import cascade
 from vidgen.stages.base import Compute, Notify, Silent
 from vidgen.stages.encode_text import Prompt, encode_text
 from vidgen.stages.encode_video import encode_video
 from vidgen.stages.rendered import clips_of, records
-from vidgen.stages.sample_keyframes import Choices, begun, method_of
+from vidgen.stages.sample_keyframes import Choices, begun
+from vidgen.stages.sample_keyframes import unable as unable
 from vidgen.systems.base import Enlarged, Geometry, ModelFolder
 from vidgen.world.scene import Scene
 
@@ -27,15 +28,6 @@ NEEDED = ("transformer", "text_encoder", "vae", "interpolation")  # and an upsam
 def missing(folder: ModelFolder) -> list[str]:
     """Components that a model lacks to redraw clips."""
     return [part for part in NEEDED if part not in folder.index]
-
-
-def unable(folder: ModelFolder, strength: float) -> str:
-    """Why a model has no step that begins with so little noise, in words; empty: it has one."""
-    try:
-        method_of(folder, Choices(strength=strength))
-    except UsageError as error:
-        return error.what.partition(": ")[2]  # it begins with a flag, which nobody typed
-    return ""
 
 
 def shown(folder: ModelFolder) -> Geometry:

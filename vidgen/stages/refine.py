@@ -29,7 +29,14 @@ from vidgen.errors import InputError, UsageError
 from vidgen.io.record import Record
 from vidgen.nn import attention
 from vidgen.stages.base import Compute, Loading, Notify, accelerated
-from vidgen.stages.sample_keyframes import Choices, Method, method_of, require_text, text_cond
+from vidgen.stages.sample_keyframes import (
+    Choices,
+    Method,
+    method_of,
+    require_text,
+    text_cond,
+    unable,
+)
 from vidgen.stages.text_network import system_of
 from vidgen.systems import load
 from vidgen.systems.base import ModelFolder
@@ -50,16 +57,13 @@ class Refiner:
     @classmethod
     def of(cls, folder: ModelFolder, strength: float, compute: Compute) -> Refiner:
         """UsageError for a strength below that of the model's last step."""
+        if why := unable(folder, strength):
+            raise UsageError(f"--refine {strength:g}: {why}", next="a larger one, or 0")
         loading = Loading(
             lambda: accelerated(system_of(folder).load_transformer(folder), compute),
             now=compute.preload,
         )
-        try:
-            method = method_of(folder, Choices(strength=strength))
-        except UsageError as error:
-            why = error.what.partition(": ")[2]  # behind another flag, which nobody typed
-            raise UsageError(f"--refine {strength:g}: {why}", next="a larger one, or 0") from None
-        return cls(folder, strength, method, loading)
+        return cls(folder, strength, method_of(folder, Choices(strength=strength)), loading)
 
     def lacking(self, record: Record, count: int) -> str:
         """Why the record, of so many frames then, can't be refined; empty: it can."""

@@ -163,6 +163,15 @@ class _Begun(Record):
     inputs: tuple[str, ...] = ()
 
 
+def unable(folder: ModelFolder, strength: float) -> str:
+    """Why a model has no step that begins with so little noise, in words; empty: it has one."""
+    try:
+        method_of(folder, Choices(strength=strength))
+    except UsageError as error:
+        return error.what.partition(": ")[2]  # it begins with a flag, which nobody typed
+    return ""
+
+
 def begin_as(text: Record, clip: Record, folder: ModelFolder) -> Record:
     """The text record with the latents of a clip as `init.latents`, for samples that begin there
     (SDEdit, Meng et al. 2021, §3). InputError for what are no latents of the folder's space."""
