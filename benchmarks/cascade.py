@@ -1,7 +1,8 @@
 """`python -m benchmarks.cascade`: each stage behind the keyframes against what needs no network.
 
-    interpolate   three frames between two true keyframes, against blending the neighbors' latents;
-                  both decoded by the image decoder
+    interpolate   three frames between two true keyframes, drawn anew where the model wants that,
+                  against those that aren't, and against blending the neighbors' latents; all
+                  decoded by the image decoder
     upsample      clips of half the size that `generate` makes to that size, against enlarging the
                   decoded pictures (bicubic) and the latents (bilinear)
     decode        the video decoder against the image decoder, from true latents
@@ -34,6 +35,7 @@ from benchmarks.fusion_frames import clips
 from benchmarks.fusion_frames.clips import SIZE, Size
 from vidgen.io.record import Record
 from vidgen.metrics.fidelity import error_change, flicker, psnr, ssim
+from vidgen.stages import interpolate
 from vidgen.stages import upsample as upsampling
 from vidgen.stages.base import Compute
 from vidgen.stages.redraw import shown
@@ -93,10 +95,13 @@ class Bench:
 
     def interpolate(self) -> dict[str, Scores]:
         """Of the frames between alone: keyframes are the same in both."""
-        keys, true = clips.keyframes(self.latents["sampled"]), self.true["sampled"]
-        found = {}
-        for name, method in (("grouped", "grouped"), ("linear blend", "linear")):
-            made = clips.interpolated(keys, self._model("interpolate"), method, self.compute)
+        true, folder, found = self.true["sampled"], self._model("interpolate"), {}
+        ways = {"grouped": ("grouped", False), "linear blend": ("linear", False)}
+        if self.refines:
+            ways = {"grouped, refined": ("grouped", True)} | ways
+        for name, (method, refine) in ways.items():
+            keys = self._keyframes()
+            made = clips.interpolated(keys, folder, method, self.compute, refine=refine)
             frames = clips.decoded(made, self.base, self.compute)
             found[name] = scored(frames, true, only=clips.between)
         return found
@@ -118,13 +123,29 @@ class Bench:
         return {"video decoder": scored(video, true), "image decoder": scored(image, true)}
 
     def all(self) -> dict[str, Scores]:
-        keys, true = clips.keyframes(self.latents["sampled"]), self.true["large"]
-        made = clips.interpolated(keys, self._model("interpolate"), "grouped", self.compute)
+        keys, true = self._keyframes(), self.true["large"]
+        made = clips.interpolated(
+            keys, self._model("interpolate"), "grouped", self.compute, refine=self.refines
+        )
         trivial = self._image(clips.interpolated(keys, None, "linear", self.compute))
         if self.factor == 2:
             made, trivial = self.enlarged(made), bicubic(trivial)
         frames = clips.decoded(made, self._model("decode"), self.compute, "video")
         return {"the cascade": scored(frames, true), "without networks": scored(trivial, true)}
+
+    @property
+    def refines(self) -> bool:
+        """Whether the model draws frames between anew: by its network of keyframes, under text."""
+        if (folder := self.models["interpolate"]) is None:
+            return False
+        return interpolate.method_of(folder, interpolate.Choices()).refiner is not None
+
+    def _keyframes(self) -> list[Record]:
+        """With the text of their captions, where that is looked at."""
+        keys = clips.keyframes(self.latents["sampled"])
+        if not self.refines:
+            return keys
+        return clips.captioned(keys, self._model("interpolate"), self.compute)
 
     def enlarged(self, records: list[Record], method: str = "diffusion") -> list[Record]:
         choices = upsampling.Choices(method=method)

@@ -15,6 +15,7 @@ from vidgen.stages import interpolate as interpolation
 from vidgen.stages import part_model
 from vidgen.stages.base import Compute
 from vidgen.stages.decode import Which, decode
+from vidgen.stages.encode_text import Prompt, encode_text
 from vidgen.stages.encode_video import encode_video
 from vidgen.stages.interpolate import interpolate
 from vidgen.systems.base import ModelFolder
@@ -62,6 +63,19 @@ def encoded(records: Sequence[Record], folder: ModelFolder, compute: Compute) ->
     return list(encode_video(iter(records), folder, compute=compute))
 
 
+def captioned(records: Sequence[Record], folder: ModelFolder, compute: Compute) -> list[Record]:
+    """The records with the text of their captions."""
+    prompts = [Prompt(str(record.attrs["prompt"])) for record in records]
+    texts = encode_text(prompts, folder, compute=compute)
+    return [
+        record.replace(
+            tensors={name: text.torch(name) for name in text.tensors},
+            attrs={"text_encoder": text.attrs["text_encoder"]},
+        )
+        for record, text in zip(records, texts, strict=True)
+    ]
+
+
 def keyframes(records: Sequence[Record]) -> list[Record]:
     """Latents records with every fourth latent alone."""
     return list(map(part_model.keyframes, records))
@@ -74,9 +88,11 @@ def interpolated(
     compute: Compute,
     *,
     guidance_scale: float | None = None,
+    refine: bool = False,
 ) -> list[Record]:
-    refine = None if method == interpolation.LINEAR else 0.0  # there is no text
-    choices = interpolation.Choices(method=method, guidance_scale=guidance_scale, refine=refine)
+    """`refine`: of records with text, as much as the model wants (`stages.refine`)."""
+    share = None if refine or method == interpolation.LINEAR else 0.0
+    choices = interpolation.Choices(method=method, guidance_scale=guidance_scale, refine=share)
     return list(interpolate(iter(records), folder, choices, compute=compute))
 
 

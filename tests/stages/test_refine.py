@@ -106,21 +106,34 @@ def test_it_is_sdedit_by_the_network_of_the_keyframes(model, keyframes):
         for place, frame in enumerate(frames):
             for y, x in product(range(2), range(4)) if frame % 4 else ():
                 around = change[place, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
-                if around.max() > float(levels[0].sigma / levels[0].alpha) ** 2:
-                    expected[:, frame, y, x] = z[0, :, place, y, x]
+                noises = float(around.max() / (levels[0].sigma / levels[0].alpha) ** 2)
+                share = min(max(noises - 0.5, 0), 1)
+                old, new = before[:, frame, y, x], z[0, :, place, y, x]
+                expected[:, frame, y, x] = old + share * (new - old)
     torch.testing.assert_close(after, expected, rtol=1e-3, atol=2e-4)
     assert not torch.allclose(after[:, 1], before[:, 1], atol=1e-2)
 
 
 def test_little_changes_are_left_and_large_ones_taken_with_what_is_around():
     x0 = torch.zeros(1, 2, 1, 4, 6)
-    drawn = torch.full_like(x0, 0.4)  # mean square 0.16, under (0.3 / 0.7)²
-    drawn[..., 1, 1] = 0.5
+    drawn = torch.full_like(x0, 0.3)  # mean square 0.09, under half of (0.3 / 0.7)²
+    drawn[..., 1, 1] = 0.53  # 0.28, over one and a half times that
     expected = torch.zeros_like(x0)
     expected[..., :3, :3] = drawn[..., :3, :3]
     level = linear_flow(10)[7]
     assert torch.equal(mended(x0, drawn, level), expected)
     assert torch.equal(mended(x0, drawn, linear_flow(10)[0]), drawn)  # of pure noise nothing stays
+
+
+@given(change=st.floats(0, 2), more=st.floats(0, 1e-4))
+def test_what_is_taken_is_continuous_in_the_change(change, more):
+    level = linear_flow(10)[7]
+    unit = float(level.sigma / level.alpha)
+    at, near = (
+        float(mended(torch.zeros(1, 1, 1, 1, 1), torch.full((1, 1, 1, 1, 1), x * unit), level))
+        for x in (change, change + more)
+    )
+    assert abs(near - at) <= 8 * more * unit + 1e-6
 
 
 def test_keyframes_stay_to_the_bit_and_passes_are_a_pipe(model, keyframes):

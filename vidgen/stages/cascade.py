@@ -14,7 +14,7 @@ from vidgen.diffusion.groups import STRIDE, frames_after
 from vidgen.errors import UsageError
 from vidgen.io.image import read_image
 from vidgen.io.record import Record
-from vidgen.stages import interpolate, sample_clips, sample_keyframes, upsample
+from vidgen.stages import interpolate, sample_clips, sample_keyframes, text_network, upsample
 from vidgen.stages.base import Compute, Notify, Silent
 from vidgen.stages.checkpoints import Checkpoints
 from vidgen.stages.memory import require_memory
@@ -39,13 +39,19 @@ def sample(
         return sample_clips.sample_clips(
             records, folder, choices, checkpoints=checkpoints, compute=compute, notify=notify
         )
+    network = text_network.loading(folder, compute)  # one for both
     latents = sample_keyframes.sample_keyframes(
-        records, folder, choices, compute=compute, notify=notify
+        records, folder, choices, network=network, compute=compute, notify=notify
     )
     if not passes:
         return latents
     return interpolate.interpolate(
-        latents, folder, interpolate.Choices(passes), compute=compute, notify=notify
+        latents,
+        folder,
+        interpolate.Choices(passes),
+        drawing=network,
+        compute=compute,
+        notify=notify,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from vidgen.stages import latents
 from vidgen.stages.base import (
     FLOATS,
     Compute,
+    Loading,
     Notify,
     Silent,
     require_kind,
@@ -80,6 +81,7 @@ def interpolate(
     folder: ModelFolder | None,
     choices: Choices = Choices(),
     *,
+    drawing: Loading | None = None,
     compute: Compute = Compute(),
     notify: Notify = Silent(),
 ) -> Iterator[Record]:
@@ -92,14 +94,14 @@ def interpolate(
 
     Where the model has a share of noise for it, or `choices.refine` names one, the frames between
     are drawn anew by the network of the keyframes, and what that changes much is taken from it
-    (`stages.refine`). Of what can't be, such as records without text, that is told, and they stay
-    as they are.
+    (`stages.refine`); `drawing` is that network, where another stage has it too. Of what can't be,
+    such as records without text, that is told, and they stay as they are.
 
     Raises InputError for latents of another autoencoder, a single latent, or latents that are not
     evenly spaced in time, before any weights are read; and for a record that can't be refined where
     `choices.refine` asks for it.
     """
-    method = method_of(folder, choices, compute, notify)
+    method = method_of(folder, choices, compute, notify, drawing)
     checked = (
         refinable(checked_record(record, folder if method.network else None), method)
         for record in records
@@ -113,6 +115,7 @@ def method_of(
     choices: Choices,
     compute: Compute = Compute(),
     notify: Notify = Silent(),
+    drawing: Loading | None = None,
 ) -> Method:
     """UsageError and InputError for what can't be."""
     choices.check()
@@ -128,12 +131,17 @@ def method_of(
         latents.loading(network, compute),
         choices.num_inference_steps or own.num_inference_steps,
         own.guidance_scale if scale is None else scale,
-        _refiner(folder, own.refine, choices, compute, notify),
+        _refiner(folder, own.refine, choices, compute, notify, drawing),
     )
 
 
 def _refiner(
-    folder: ModelFolder, own: float | None, choices: Choices, compute: Compute, notify: Notify
+    folder: ModelFolder,
+    own: float | None,
+    choices: Choices,
+    compute: Compute,
+    notify: Notify,
+    drawing: Loading | None,
 ) -> Refiner | None:
     """What draws frames anew; None where neither the model nor the user wants it. InputError where
     the user does, and the model has no network for it."""
@@ -146,7 +154,7 @@ def _refiner(
         notify.warn(f"frames are not refined: {folder.path} has no {COMPONENT}")
         return None
     try:
-        return Refiner.of(folder, strength, compute)
+        return Refiner.of(folder, strength, compute, drawing)
     except UsageError as error:
         if choices.refine is not None:
             raise
@@ -198,9 +206,10 @@ def _interpolate(
     """Records whose latents have one shape."""
     made = torch.stack([r.torch("latents").float() for r in records])
     times = [r.torch("times") for r in records]
-    used: set[str] = set()
+    used: list[set[str]] = [set() for _ in records]
     skips: list[list[int]] = [[] for _ in records]
-    refined = [0] * len(records)  # passes
+    refined: set[int] = set()
+    told_why: set[int] = set()
     for _ in range(method.choices.passes):
         times = [groups.finer(x) for x in times]
         if method.network is None:
@@ -211,26 +220,26 @@ def _interpolate(
                 told.append(latents.told_skip(record, spacing, method.network, notify))
             now = [told[-1] for told in skips]
             between, kernels = _sample(records, made, now, method, compute, notify)
-            used |= kernels
+            used = [own | kernels for own in used]
         made = groups.join(made, between)
         if method.refiner is not None:
-            able = _able(method.refiner, records, made.shape[2], notify)
-            for i in able:
-                refined[i] += 1
-            if able:
-                some = [records[i] for i in able]
-                made[able], kernels = method.refiner.refined(
-                    made[able], some, [latents.source(r) for r in some], compute, notify
-                )
-                used |= kernels
+            drawn = _refine(made, records, method.refiner, told_why, compute, notify)
+            refined |= drawn.keys()
+            used = [own | drawn.get(i, set()) for i, own in enumerate(used)]
 
-    for record, clip, seconds, told, anew in zip(records, made, times, skips, refined, strict=True):
+    for i, (record, clip, seconds) in enumerate(zip(records, made, times, strict=True)):
         after = record.replace(
             tensors={"latents": clip, "times": seconds},
             drop=PER_FRAME,
             attrs={"num_frames": len(seconds), "fps": _fps(record, seconds)},
             entry=latents.entry(
-                STAGE, record, method, used, compute, skips=told, **_told(method.refiner, anew)
+                STAGE,
+                record,
+                method,
+                used[i],
+                compute,
+                skips=skips[i],
+                **(_told(method.refiner) if i in refined else {}),
             ),
         )
         after.check_values()  # here too: in one process nobody writes latents
@@ -264,22 +273,34 @@ def _sample(
     return system.settings.unpacked(system.method, keyframes, z, skip), used
 
 
-def _able(refiner: Refiner, records: Sequence[Record], count: int, notify: Notify) -> list[int]:
-    """Which records, of so many frames by now, can be refined; told of those that can't."""
+def _refine(
+    made: Tensor,
+    records: list[Record],
+    refiner: Refiner,
+    told_why: set[int],
+    compute: Compute,
+    notify: Notify,
+) -> dict[int, set[str]]:
+    """Draw anew, in place, those of the clips `b c t h w` that can be: which, and the attention
+    kernels that were used. Of each other it is told why, once: `told_why` has those it was of."""
     able = []
     for i, record in enumerate(records):
-        why = refiner.lacking(record, count)
-        if why:
-            notify.warn(f"`{record.id}`: frames between are not refined: {why}")
-        else:
+        if not (why := refiner.lacking(record, made.shape[2])):
             able.append(i)
-    return able
-
-
-def _told(refiner: Refiner | None, passes: int) -> dict[str, Any]:
-    """The log's words for what drew frames anew."""
-    if refiner is None or not passes:
+        elif i not in told_why:
+            notify.warn(f"`{record.id}`: frames between are not refined: {why}")
+            told_why.add(i)
+    if not able:
         return {}
+    some = [records[i] for i in able]
+    sources = [latents.source(record) for record in some]
+    made[able], used = refiner.refined(made[able], some, sources, compute, notify)
+    return dict.fromkeys(able, used)
+
+
+def _told(refiner: Refiner | None) -> dict[str, Any]:
+    """The log's words for what drew frames anew."""
+    assert refiner is not None
     return {
         "refined_by": refiner.folder.identity(COMPONENT),
         "refine": refiner.strength,

@@ -96,9 +96,8 @@ def _worked(
 ) -> Iterator[Record]:
     """What the part, or its baseline, makes of these latents."""
     if part == "upsampler":
-        method = "bicubic" if baseline else "diffusion"
-        choices = upsample.Choices(FACTOR, method)
-        return upsample.upsample(given, folder, choices, compute=compute)
+        larger = upsample.Choices(FACTOR, "bicubic" if baseline else "diffusion")
+        return upsample.upsample(given, folder, larger, compute=compute)
     if part.startswith("interpolation"):
         named = {name: method for method, name in INTERPOLATIONS.items()}
         # Alone: without text nothing draws them anew, and it is not what is tried.

@@ -66,20 +66,17 @@ def sampling(
     """Of sample-keyframes, for `count` samples."""
     method, sampler = sample_keyframes.method_of(folder, choices), folder.sampler
     solver, scale, steps = choices.solver or sampler.solver, method.guidance_scale, method.steps
-    branches = 1 if scale == 1 else 2
     system = system_of(folder)
     network = on_meta(lambda: system.load_transformer(folder))
     config = network.config
     shape = system.sample_shape(folder, config)
-    batch = min(compute.batch_size, max(count, 1)) * branches
     told = told_of_text(
         config.text_dim, shape[1], folder.config("transformer").get("pooled_dim", 0)
     )
     z, t = torch.empty(1, *shape, device="meta"), torch.empty(1, device="meta")
     one = flops_of(system.called(network), z, t, told)
     made = calls(sampler, method.levels, scale, solver)
-    item = compute.torch_dtype().itemsize
-    live = batch * widest(config, shape[1] * shape[2] * shape[3]) * item
+    live = _live(config, shape, min(compute.batch_size, max(count, 1)), method, compute)
     return table(
         "sample-keyframes",
         {
@@ -100,6 +97,19 @@ def told_of_text(text_dim: int, num_frames: int, pooled_dim: int = 0) -> dict[st
         "pooled": torch.empty(1, pooled_dim, device="meta"),
         "times": torch.empty(1, num_frames, device="meta"),
     }
+
+
+def _live(
+    config: Any,
+    shape: tuple[int, ...],
+    together: int,
+    method: sample_keyframes.Method,
+    compute: Compute,
+) -> float:
+    """Bytes alive at the widest moment, of so many samples `c t h w` at a time, guided or not."""
+    branches = 1 if method.guidance_scale == 1 else 2
+    cells = shape[1] * shape[2] * shape[3]
+    return together * branches * widest(config, cells) * compute.torch_dtype().itemsize
 
 
 def widest(config: Any, cells: int) -> float:
@@ -141,8 +151,10 @@ def interpolating(
     flops *= each
     parts = nn.ModuleList([network])
     if method.refiner is not None:
-        rows["refined"], more, transformer = _refining(method.refiner, checked, choices.passes)
-        flops += more
+        rows["refined"], more, wide, transformer = _refining(
+            method.refiner, checked, choices.passes, compute
+        )
+        flops, live = flops + more, max(live, wide)
         parts.append(transformer)
     return table(
         "interpolate",
@@ -156,8 +168,11 @@ def interpolating(
     )
 
 
-def _refining(refiner: Refiner, records: list[Record], passes: int) -> tuple[str, float, nn.Module]:
-    """What draws frames anew, of those records where it can, its FLOPs, and its network."""
+def _refining(
+    refiner: Refiner, records: list[Record], passes: int, compute: Compute
+) -> tuple[str, float, float, nn.Module]:
+    """What draws frames anew, of those records where it can, its FLOPs, the bytes that its widest
+    moment takes, and its network."""
     folder, method = refiner.folder, refiner.method
     system = system_of(folder)
     network = on_meta(lambda: system.load_transformer(folder))
@@ -180,7 +195,9 @@ def _refining(refiner: Refiner, records: list[Record], passes: int) -> tuple[str
         f"{number(able)}, by {folder.name}/transformer, from {refiner.strength:g} of noise,"
         f" {method.steps} steps: {each} network calls for each {shape[1]} frames"
     )
-    return words, flops_of(system.called(network), z, one, told) * each * sets, network
+    flops = flops_of(system.called(network), z, one, told) * each * sets
+    together = min(compute.batch_size, able)
+    return words, flops, _live(network.config, shape, together, method, compute), network
 
 
 def _flops_of_groups(network: nn.Module, method: str, keyframes: tuple[int, ...]) -> int:

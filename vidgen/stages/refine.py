@@ -4,8 +4,8 @@ SDEdit (Meng et al. 2021, arXiv 2108.01073, §3): interpolated frames get a shar
 sampled from there under the clip's text. Where an object is, interpolation has decided; how it
 looks, the larger network knows better: what came out blurred or broken is whole again.
 
-Only what it changes much is taken from it, by more than the noise could: frames drawn apart don't
-agree to the last digit on what stands still, and would flicker.
+Only what it changes much is taken from it, by about as much as the noise could or more: frames
+drawn apart don't agree to the last digit on what stands still, and would flicker.
 
 It draws as many frames at a time as there are keyframes in a clip, evenly spread over the clip, and
 is told the times of its own keyframes, as it learned no others. Frames that were there before the
@@ -28,7 +28,7 @@ from vidgen.diffusion.prediction import denoiser
 from vidgen.errors import InputError, UsageError
 from vidgen.io.record import Record
 from vidgen.nn import attention
-from vidgen.stages.base import Compute, Loading, Notify, accelerated
+from vidgen.stages.base import Compute, Loading, Notify
 from vidgen.stages.sample_keyframes import (
     Choices,
     Method,
@@ -37,7 +37,7 @@ from vidgen.stages.sample_keyframes import (
     text_cond,
     unable,
 )
-from vidgen.stages.text_network import system_of
+from vidgen.stages.text_network import loading, system_of
 from vidgen.systems import load
 from vidgen.systems.base import ModelFolder
 
@@ -55,15 +55,19 @@ class Refiner:
     loading: Loading
 
     @classmethod
-    def of(cls, folder: ModelFolder, strength: float, compute: Compute) -> Refiner:
-        """UsageError for a strength below that of the model's last step."""
+    def of(
+        cls,
+        folder: ModelFolder,
+        strength: float,
+        compute: Compute,
+        network: Loading | None = None,
+    ) -> Refiner:
+        """`network` is the folder's, where another stage has it too. UsageError for a strength
+        below that of the model's last step."""
         if why := unable(folder, strength):
             raise UsageError(f"--refine {strength:g}: {why}", next="a larger one, or 0")
-        loading = Loading(
-            lambda: accelerated(system_of(folder).load_transformer(folder), compute),
-            now=compute.preload,
-        )
-        return cls(folder, strength, method_of(folder, Choices(strength=strength)), loading)
+        method = method_of(folder, Choices(strength=strength))
+        return cls(folder, strength, method, network or loading(folder, compute))
 
     def lacking(self, record: Record, count: int) -> str:
         """Why the record, of so many frames then, can't be refined; empty: it can."""
@@ -143,9 +147,13 @@ class Refiner:
 
 
 def mended(x0: Tensor, drawn: Tensor, level: Level) -> Tensor:
-    """Latents `b c t h w` with what was drawn anew from this level where that differs by more than
-    the noise that was on them, sigma / alpha, in mean square over channels, and in the cells
-    around; else as they were."""
-    changed = (drawn - x0).square().mean(dim=1, keepdim=True) * level.alpha**2 > level.sigma**2
-    near = F.max_pool3d(changed.float(), (1, 3, 3), stride=1, padding=(0, 1, 1)) > 0
-    return torch.where(near, drawn, x0) if level.alpha > 0 else drawn
+    """Latents `b c t h w` with what was drawn anew from this level where that differs enough, and
+    in the cells around. The measure is the noise that was on them, (sigma / alpha)²: of a change,
+    in mean square over channels, of half of that or less nothing is taken, of one and a half times
+    as much all, and in between a share. So it is continuous: what differs by rounding, as batches
+    of other sizes do, stays so."""
+    if level.alpha == 0:
+        return drawn  # of pure noise nothing stays
+    change = (drawn - x0).square().mean(dim=1, keepdim=True) * (level.alpha / level.sigma) ** 2
+    share = F.max_pool3d((change - 0.5).clamp(0, 1), (1, 3, 3), stride=1, padding=(0, 1, 1))
+    return torch.lerp(x0, drawn, share)

@@ -25,13 +25,12 @@ from vidgen.stages.base import (
     Loading,
     Notify,
     Silent,
-    accelerated,
     batched,
     require_kind,
     require_tensor,
 )
 from vidgen.stages.decode import require_space
-from vidgen.stages.text_network import system_of
+from vidgen.stages.text_network import loading, system_of
 from vidgen.systems import load
 from vidgen.systems.base import ModelFolder
 from vidgen.systems.lora import Lora
@@ -96,21 +95,20 @@ def sample_keyframes(
     folder: ModelFolder,
     choices: Choices = Choices(),
     *,
+    network: Loading | None = None,
     compute: Compute = Compute(),
     notify: Notify = Silent(),
 ) -> Iterator[Record]:
     """Text records → for each record and seed one record with `latents` `C T h w` (float32) and
-    `times` `T` (seconds). The text stays in the record.
+    `times` `T` (seconds). The text stays in the record. `network` is the folder's, where another
+    stage has it too.
 
     A sample's noise depends on its seed and its text record's id alone. Raises InputError for a
     record that is no text, or text of another encoder; with `choices.strength`, for one without
     `init.latents` (see `begin_as`), and UsageError for a strength below that of the last level.
     """
     method = method_of(folder, choices)
-    network = Loading(
-        lambda: accelerated(system_of(folder).load_transformer(folder), compute),
-        now=compute.preload,
-    )
+    network = network or loading(folder, compute)
     jobs = _jobs(records, folder, choices)
     for batch in batched(jobs, compute.batch_size):
         yield from _sample(batch, network, folder, method, choices, compute, notify)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from vidgen.errors import InputError
+from vidgen.stages.base import Compute, Loading, accelerated
 from vidgen.systems import snap_video, world
 from vidgen.systems.base import ModelFolder
 
@@ -23,3 +24,11 @@ def system_of(folder: ModelFolder) -> ModuleType:
             next=f"systems that do: {', '.join(SYSTEMS)}",
         )
     return SYSTEMS[folder.system]
+
+
+def loading(folder: ModelFolder, compute: Compute) -> Loading:
+    """The network, on the CPU."""
+    return Loading(
+        lambda: accelerated(system_of(folder).load_transformer(folder), compute),
+        now=compute.preload,
+    )
