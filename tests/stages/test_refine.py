@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from itertools import product
 
@@ -18,7 +19,7 @@ from vidgen.diffusion.schedules import linear_flow
 from vidgen.diffusion.solvers import euler
 from vidgen.errors import InputError, UsageError
 from vidgen.io.record import Record
-from vidgen.stages import plan
+from vidgen.stages import cascade, plan
 from vidgen.stages.base import Compute
 from vidgen.stages.encode_text import Prompt, encode_text
 from vidgen.stages.interpolate import Choices, interpolate
@@ -55,6 +56,11 @@ def wanting(tiny_model, folder, share: float) -> ModelFolder:
     config["sample"]["refine"] = share
     path.write_text(json.dumps(config))
     return ModelFolder.find(str(folder))
+
+
+@pytest.fixture
+def wanting_model(tiny_model, tmp_path) -> ModelFolder:
+    return wanting(tiny_model, tmp_path / "tiny", 0.5)
 
 
 @given(groups=st.integers(1, 40), size=st.integers(2, 16))
@@ -165,6 +171,10 @@ def test_a_model_may_want_it(tiny_model, tmp_path, model, keyframes):
     wants = wanting(tiny_model, tmp_path / "tiny", 0.5)
     mute = record(wants.latent_space, "mute")
     listener = Listener()
+    both_passes = made([keyframes[0], mute, keyframes[1]], wants, notify=listener, passes=2)
+    assert listener.warnings == ["`mute`: frames between are not refined: it holds no text"]
+    assert ["refine" in r.log[-1] for r in both_passes] == [True, False, True]
+    listener = Listener()
     first, second, third = made([keyframes[0], mute, keyframes[1]], wants, notify=listener)
     assert listener.warnings == ["`mute`: frames between are not refined: it holds no text"]
     a, b = made(keyframes, model, refine=0.5)
@@ -204,11 +214,27 @@ def test_what_cannot_be_is_refused(model, keyframes):
         made(keyframes, None, refine=0.5, method="linear")
 
 
+def parsed_memory(words: str) -> float:
+    """kB that a plan tells."""
+    value, unit = re.search(r"memory +about ([\d.]+) (\w+),", words).groups()
+    return float(value) * {"B": 1e-3, "kB": 1, "MB": 1e3}[unit]
+
+
+def test_sample_and_generate_read_the_network_once(wanting_model, monkeypatch):
+    folder, loads = wanting_model, []
+    once = world.load_transformer
+    monkeypatch.setattr(world, "load_transformer", lambda f: loads.append(f) or once(f))
+    texts = encode_text([Prompt("a red ball")], folder)
+    (clip,) = cascade.sample(texts, folder, passes=1, compute=CPU)
+    assert clip.log[-1]["refine"] == 0.5 and len(loads) == 1
+
+
 def test_a_plan_counts_it(model, keyframes):
     alone, both = (
         plan.interpolating(model, CPU, keyframes, Choices(refine=share)) for share in (0.0, 0.5)
     )
     assert "refined" not in alone
     assert "2 records, by tiny/transformer, from 0.5 of noise, 1 steps: 2 network calls" in both
+    assert parsed_memory(both) > parsed_memory(alone)
     with pytest.raises(InputError, match="`ball` can't be refined"):  # as the stage says it
         plan.interpolating(model, CPU, [record(model.latent_space)], Choices(refine=0.5))
