@@ -115,6 +115,20 @@ def sizes(network: type, kind: type[T], folder: ModelFolder, component: str) -> 
     return built(lambda: kind(**known), f"{folder.place(component)}/config.json", network.__name__)
 
 
+def kind_of(
+    folder: ModelFolder, component: str, kinds: Mapping[str, tuple[type, type]], default: str
+) -> tuple[type, type]:
+    """The network, and the dataclass of its sizes, that the component's config names among these;
+    `default` where it names none. InputError for a name that isn't one of theirs."""
+    name = folder.config(component).get("_class_name", default)
+    if name not in tuple(kinds):
+        raise InputError(
+            f"{folder.place(component)}/config.json: _class_name is `{name}`, must be"
+            f" {' or '.join(kinds)}"
+        )
+    return kinds[name]
+
+
 # Networks that work on latents of clips, by the class that their config.json names.
 CLIP_NETWORKS: dict[str, tuple[type, type]] = {
     "UNet": (UNet, UNetConfig), "GroupDiT": (GroupDiT, GroupDiTConfig),
@@ -169,13 +183,7 @@ class ClipNetwork:
 
     @classmethod
     def _kind(cls, folder: ModelFolder, component: str) -> tuple[type, type]:
-        name = folder.config(component).get("_class_name", UNET)
-        if name not in cls.KINDS:
-            raise InputError(
-                f"{folder.place(component)}/config.json: _class_name is `{name}`, must be"
-                f" {' or '.join(cls.KINDS)}"
-            )
-        return CLIP_NETWORKS[name]
+        return kind_of(folder, component, {k: CLIP_NETWORKS[k] for k in cls.KINDS}, UNET)
 
     def load(self) -> nn.Module:
         """The network, in the dtype of its weights, on the CPU."""

@@ -233,6 +233,19 @@ def section(cls: type[T], tree: Mapping[str, Any] | None, *, where: str) -> T:
         raise UsageError(f"recipe: {where or 'the file'}: sizes divided by 0: {why}") from None
 
 
+def network_section(
+    tree: Mapping[str, Any], kinds: Mapping[str, tuple[type, type]], default: str
+) -> tuple[str, Any]:
+    """Of a section `model`, which may name one of `kinds` with its key `network`: the name, and the
+    sizes. `kinds`: name → the network, and the dataclass of its sizes. UsageError for another name.
+    """
+    sizes = dict(tree)
+    kind = sizes.pop("network", default)
+    if kind not in tuple(kinds):
+        raise UsageError(f"recipe: model.network is {kind}, must be {' or '.join(kinds)}")
+    return kind, section(kinds[kind][1], sizes, where="model")
+
+
 def differences(
     old: Mapping[str, Any], new: Mapping[str, Any], *, ignore: Iterable[str] = ()
 ) -> dict[str, tuple[Any, Any]]:

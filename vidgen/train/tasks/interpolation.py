@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -31,9 +31,9 @@ from vidgen.nn.unet import UNet, start_at_zero
 from vidgen.systems import interpolation, save, world
 from vidgen.systems.base import INTERPOLATIONS, Geometry, ModelFolder
 from vidgen.systems.interpolation import Interpolator, Settings
-from vidgen.systems.load import CLIP_NETWORKS
+from vidgen.systems.load import CLIP_NETWORKS, UNET
 from vidgen.train.distributed import World
-from vidgen.train.recipe import section
+from vidgen.train.recipe import network_section, section
 from vidgen.train.task import Modules, Task, generator, require_alike, share
 from vidgen.train.tasks.latents import (
     cache_folder,
@@ -90,15 +90,9 @@ class InterpolationTask(Task):
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        model = dict(self.recipe.model)
-        self.kind = model.pop("network", "UNet")
-        if self.kind not in Interpolator.KINDS:
-            raise UsageError(
-                f"recipe: model.network is {self.kind}, must be {' or '.join(Interpolator.KINDS)}"
-            )
-        config: Any
-        self.build_network, config = CLIP_NETWORKS[self.kind]
-        self.config = section(config, model, where="model")
+        kinds = {name: CLIP_NETWORKS[name] for name in Interpolator.KINDS}
+        self.kind, self.config = network_section(self.recipe.model, kinds, UNET)
+        self.build_network = kinds[self.kind][0]
         self.data = d = section(Data, self.recipe.data, where="data")
         self.weights = section(Loss, self.recipe.loss, where="loss")
         self.packing = PACKINGS[d.method]
