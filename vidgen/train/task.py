@@ -113,14 +113,15 @@ class Task:
     def blocks(self, modules: Modules) -> list[nn.Module]:
         """The repeating parts of the trained networks: what is compiled, and sharded, one by one.
 
-        By default the members of every outermost ModuleList, or the networks themselves.
+        By default the members of every outermost ModuleList, and of those in it, or the networks
+        themselves.
         """
         found: list[nn.Module] = []
 
         def visit(module: nn.Module) -> None:
             for child in module.children():
-                if isinstance(child, nn.ModuleList):
-                    found.extend(child)
+                if isinstance(module, nn.ModuleList) and not isinstance(child, nn.ModuleList):
+                    found.append(child)
                 else:
                     visit(child)
 
