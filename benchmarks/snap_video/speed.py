@@ -29,21 +29,21 @@ from benchmarks.plot import Point, plot_lines
 from benchmarks.snap_video import SYSTEM
 from vidgen.nn.adm_unet import AdmUNet, AdmUNetConfig
 from vidgen.nn.fit import FIT, FITConfig
-from vidgen.systems.snap_video import PRESETS
+from vidgen.systems import snap_video
 
 CLAIM = "speed"
 WORDS = 64  # tokens of text; the paper doesn't say how many
 MODES = ("train", "sample")
 
 FITS: dict[str, FITConfig] = {
-    "published": PRESETS["500m"],
+    "published": snap_video.PRESETS["500m"],
     "small": FITConfig(
         dim=256, latents=128, latent_dim=512, context_dim=256, blocks=4, global_layers=2,
         head_dim=32,
     ),
 }  # fmt: skip
 UNETS: dict[str, AdmUNetConfig] = {
-    "published": AdmUNetConfig(base=192, multipliers=(1, 2, 3, 4)),
+    "published": snap_video.UNETS["unet-284m"],
     "small": AdmUNetConfig(base=64, multipliers=(1, 2, 3, 4)),
 }
 

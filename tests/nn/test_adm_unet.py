@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vidgen.nn.adm_unet import AdmUNet, AdmUNetConfig, Attention, ResBlock
+from vidgen.nn.adm_unet import AdmUNet, AdmUNetConfig, Attention, Layer, ResBlock
+from vidgen.systems.snap_video import UNETS
 
 TINY = AdmUNetConfig(
     base=8, multipliers=(1, 2), attention=(False, True), blocks=1, head_dim=4, cond_dim=12,
@@ -34,12 +35,11 @@ def network():
 
 
 @pytest.mark.parametrize(
-    ("sizes", "counted", "paper"),
-    [({}, 83.5, 85), ({"base": 192, "multipliers": (1, 2, 3, 4)}, 272.5, 284)],
+    ("name", "counted", "paper"), [("unet-85m", 83.5, 85), ("unet-284m", 272.5, 284)]
 )
-def test_published_sizes(sizes, counted, paper):
+def test_published_sizes(name, counted, paper):
     with torch.device("meta"):
-        network = AdmUNet(AdmUNetConfig(**sizes))
+        network = AdmUNet(UNETS[name])
     count = sum(p.numel() for p in network.parameters()) / 1e6
     assert count == pytest.approx(counted, abs=0.05)
     assert count == pytest.approx(paper, rel=0.05)
@@ -106,3 +106,17 @@ def test_sizes_that_do_not_divide(network):
         network(**(inputs() | {"z": torch.zeros(2, 3, 3, 5, 6)}))
     with pytest.raises(ValueError, match="one entry a level"):
         AdmUNetConfig(multipliers=(1, 2))
+    for sizes, said in (
+        ({"base": 9}, "base is 9, must be even and above 0"),
+        ({"multipliers": (), "attention": ()}, "one at least, all above 0"),
+        ({"head_dim": 5}, "heads of 5 don't divide a width of 16"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            AdmUNet(AdmUNetConfig(**(TINY.to_dict() | sizes)))
+
+
+def test_what_repeats_is_all_but_the_ends(network):
+    parts = [m for m in network.modules() if isinstance(m, Layer)]
+    parts += [*network.shrink, *network.grow]
+    assert {id(part) for part in network.blocks} == {id(part) for part in parts}
+    assert len(network.blocks) == len(parts) == 1 + 1 + 2 + 2 + 2 + 1 + 1

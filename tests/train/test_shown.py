@@ -110,3 +110,26 @@ def test_a_fit_goes_on_from_one_of_its_sizes_and_scales(trained, tmp_path) -> No
                              ({}, {"sigma_data": 0.5}, "loss.sigma_data is 0.5")):  # fmt: skip
         with pytest.raises(UsageError, match=rf"{key}, and that of data\.start, .* is \d"):
             make_task(recipe("snap-video", FIT | model, data, loss=loss)).build()
+
+
+def test_a_u_net_goes_on_from_a_u_net_alone(trained, tmp_path) -> None:  # noqa: F811
+    """On latents, as a FIT does; of 2 × 4 here, which can be halved once."""
+    data = {"vae": str(trained / "vae" / "model"), "text": str(trained / "text" / "model")}
+    data |= {"num_frames": 3, "height": 16, "width": 32}
+    channels = FIT["in_channels"]
+    model = {"network": "AdmUNet", "in_channels": channels, "out_channels": channels, "base": 8,
+             "multipliers": [1, 2], "attention": [False, True], "blocks": 1, "head_dim": 8,
+             "cond_dim": 16, "text_dim": FIT["text_dim"]}  # fmt: skip
+    own = {"self_conditioned": 0.0}
+    first = make_task(recipe("snap-video", model, data, loss=own))
+    first.export(first.build(), tmp_path / "model")
+    data["start"] = str(tmp_path / "model")
+    begun = make_task(recipe("snap-video", model, data, loss=own)).build()["transformer"]
+    assert begun.config == first.config
+    with pytest.raises(
+        UsageError, match=r"model.network is FIT, and that of data\.start, .* is Adm"
+    ):
+        make_task(recipe("snap-video", FIT, data)).build()
+    deeper = {"multipliers": [1, 2, 2], "attention": [False, True, True]}
+    with pytest.raises(UsageError, match=r"2 × 4, and the network halves sides twice: .* of 4"):
+        make_task(recipe("snap-video", model | deeper, data, loss=own))

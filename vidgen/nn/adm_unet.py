@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +30,8 @@ GROUPS = 32  # of the group norms, or as many as divide the channels
 class AdmUNetConfig:
     """Sizes of an `AdmUNet`; the defaults are Snap Video's U-Net of 85 million."""
 
-    channels: int = 3
+    in_channels: int = 3
+    out_channels: int = 3
     base: int = 128
     multipliers: tuple[int, ...] = (1, 2, 2, 3)
     blocks: int = 2  # residual blocks of a level
@@ -38,12 +40,39 @@ class AdmUNetConfig:
     cond_dim: int = 768
     text_dim: int = 1024
     dropout: float = 0.1
+    levels: ClassVar[int] = 1  # scalars of the noise, as a `FITConfig` has them
 
     def __post_init__(self) -> None:
         for name in ("multipliers", "attention"):  # JSON has lists
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if len(self.attention) != len(self.multipliers):
             raise ValueError("attention and multipliers need one entry a level")
+        if min(self.multipliers, default=0) < 1:
+            raise ValueError(f"multipliers are {list(self.multipliers)}: one at least, all above 0")
+        if self.base < 2 or self.base % 2:  # half of it sines, half of it cosines
+            raise ValueError(f"base is {self.base}, must be even and above 0")
+
+    @property
+    def halvings(self) -> int:
+        """How often sides become half as long on the way down."""
+        return len(self.multipliers) - 1
+
+    @property
+    def live(self) -> float:
+        """Numbers alive at the widest moment, for each pixel of a video: what goes past, and on the
+        largest level's way up a block's input, which has the channels of two levels, and all that
+        comes of it."""
+        first, second = self.multipliers[0], self.multipliers[min(1, self.halvings)]
+        past = sum((self.blocks + 1) * n / 4**i for i, n in enumerate(self.multipliers))
+        return self.base * (past + 2 * (first + second) + 3 * first)
+
+    def unfit(self, num_frames: int, height: int, width: int) -> str:
+        """Why it makes no videos of this size, in words; empty: it does."""
+        factor = 2**self.halvings
+        if height % factor or width % factor:
+            times = {1: "once", 2: "twice"}.get(self.halvings, f"{self.halvings} times")
+            return f"the network halves sides {times}: they must be multiples of {factor}"
+        return ""
 
     def to_dict(self) -> dict:
         return asdict(self)
@@ -99,6 +128,8 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int, head_dim: int, text_dim: int | None = None) -> None:
         super().__init__()
+        if head_dim < 1 or channels % head_dim:
+            raise ValueError(f"heads of {head_dim} don't divide a width of {channels}")
         self.heads = channels // head_dim
         self.norm = norm(channels)
         self.qkv = nn.Linear(channels, 3 * channels)
@@ -153,7 +184,7 @@ class AdmUNet(nn.Module):
         self.period = nn.Sequential(
             nn.Linear(c.base, c.cond_dim), nn.SiLU(), nn.Linear(c.cond_dim, c.cond_dim)
         )
-        self.stem = nn.Conv2d(c.channels, c.base, 3, padding=1)
+        self.stem = nn.Conv2d(c.in_channels, c.base, 3, padding=1)
         width, skips = c.base, [c.base]
         down, shrink = nn.ModuleList(), nn.ModuleList()
         for i, (times, attends) in enumerate(zip(c.multipliers, c.attention, strict=True)):
@@ -180,9 +211,15 @@ class AdmUNet(nn.Module):
                 grow.append(ResBlock(width, width, c, larger))
         self.up, self.grow = up, grow
         self.norm = norm(width)
-        self.out = nn.Conv2d(width, c.channels, 3, padding=1)
+        self.out = nn.Conv2d(width, c.out_channels, 3, padding=1)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """Its repeating parts: what is compiled one by one."""
+        parts = (*self.down, self.shrink, self.middle, *self.up, self.grow)
+        return [part for some in parts for part in some]
 
     def forward(
         self,
@@ -195,11 +232,11 @@ class AdmUNet(nn.Module):
     ) -> Tensor:
         """z `b c t h w`, height and width multiples of 2 for each level but the last, t `b`, text
         `b l d` with text_mask `b l` (true = a word), period `b` seconds from frame to frame →
-        `b c t h w`."""
+        `b c t h w`. ValueError for other sizes."""
         c, frames = self.config, z.shape[2]
-        factor = 2 ** (len(c.multipliers) - 1)
-        if z.shape[-2] % factor or z.shape[-1] % factor:
-            raise ValueError(f"{list(z.shape[-2:])} pixels, must be multiples of {factor}")
+        rows, columns = z.shape[-2:]
+        if why := c.unfit(frames, rows, columns):
+            raise ValueError(f"{rows} × {columns} pixels, and {why}")
         dtype = self.stem.weight.dtype
         period = torch.zeros_like(t) if period is None else period
         told = self.level(sinusoid(t, c.base).to(dtype))

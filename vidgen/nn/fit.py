@@ -83,6 +83,12 @@ class FITConfig:
     def num_groups(self) -> int:
         return math.prod(self.grid) // math.prod(self.group)
 
+    def unfit(self, num_frames: int, height: int, width: int) -> str:
+        """Why it makes no videos of this size, in words; empty: it does."""
+        if num_frames != self.num_frames or height > self.height or width > self.width:
+            return f"the network is made for {self.num_frames} of {self.height} × {self.width}"
+        return ""
+
     def to_dict(self) -> dict:
         return asdict(self)
 
@@ -279,11 +285,8 @@ class FIT(nn.Module):
         """
         c, b = self.config, len(z)
         frames, rows, columns = z.shape[2:]
-        if frames != c.num_frames or rows > c.height or columns > c.width:
-            raise ValueError(
-                f"{frames} frames of {rows} × {columns}, where the network is made for"
-                f" {c.num_frames} of {c.height} × {c.width}"
-            )
+        if why := c.unfit(frames, rows, columns):
+            raise ValueError(f"{frames} frames of {rows} × {columns}, and {why}")
         if text.shape[-1] != c.text_dim:
             raise ValueError(f"text is {text.shape[-1]} wide, the network takes {c.text_dim}")
         z = F.pad(z, (0, c.width - columns, 0, c.height - rows))

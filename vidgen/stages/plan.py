@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from vidgen.diffusion.groups import PACKINGS, STRIDE, frames_after
 from vidgen.io.record import Record, human_bytes
+from vidgen.nn.adm_unet import AdmUNetConfig
 from vidgen.nn.movq import MoVQDecoder
 from vidgen.stages import memory, plan_clips, sample_keyframes, upsample
 from vidgen.stages.base import Compute
@@ -115,6 +116,8 @@ def _live(
 def widest(config: Any, cells: int) -> float:
     """Numbers alive at the widest moment of a block, of a sample of so many cells: the MLP's hidden
     layer beside its input and output."""
+    if isinstance(config, AdmUNetConfig):
+        return cells * config.live
     tokens = cells // (config.patch[0] * config.patch[1] * config.patch[2])
     return tokens * config.dim * (config.mlp_ratio + 6)
 

@@ -4,7 +4,9 @@ Video is redundant: the mean over T·k² alike pixels has so much less noise tha
 images hides nothing of it. So the signal is shrunk by sigma_in = k·√T before noise is added, and
 EDM's coefficients follow (`vidgen.diffusion.prediction.Snap`). Images are videos of T equal frames,
 each with noise of its own, and an infinite frame rate, so that one process learns both. The network
-is `vidgen.nn.fit`; latent tokens are carried from step to step.
+is `vidgen.nn.fit`; latent tokens are carried from step to step. A folder may have the network that
+the paper compares it with instead, a U-Net that looks at time in between (`vidgen.nn.adm_unet`): it
+is trained and sampled in the same way, but carries nothing, and isn't told sizes.
 
 | symbol | here | meaning |
 |---|---|---|
@@ -31,7 +33,8 @@ for clips of the full size alone: they tell no other, though networks learn from
 
 Parameters, counted: `500m` 495.0 M and `3.9b` 3,910.9 M, where table 8's sizes alone give 494.8 and
 3,910.6 with the networks of the three scalar tokens at a width that nobody published;
-`3.9b-upsampler` 4.06 B, of which 0.15 B are its 147,456 positions.
+`3.9b-upsampler` 4.06 B, of which 0.15 B are its 147,456 positions. `unet-85m` 83.5 M and
+`unet-284m` 272.5 M: how it reads text and rates, and where it looks at time, is not published.
 """
 
 from __future__ import annotations
@@ -44,10 +47,18 @@ from einops import rearrange
 from torch import Tensor
 
 from vidgen.diffusion import self_conditioning
+from vidgen.diffusion.prediction import Network
 from vidgen.errors import InputError
+from vidgen.nn.adm_unet import AdmUNet, AdmUNetConfig
 from vidgen.nn.fit import FIT, FITConfig
 from vidgen.systems.base import Geometry, ModelFolder, PixelSampler
-from vidgen.systems.load import filled
+from vidgen.systems.load import filled, kind_of
+
+# Networks that make samples of text, by the class that their config.json names.
+NETWORKS: dict[str, tuple[type, type]] = {
+    "FIT": (FIT, FITConfig), "AdmUNet": (AdmUNet, AdmUNetConfig),
+}  # fmt: skip
+KIND = "FIT"  # what a config that names none is of
 
 _500M = FITConfig()
 _3_9B = replace(
@@ -62,6 +73,12 @@ PAPER = {
     "3.9b-upsampler": replace(
         _3_9B, in_channels=6, height=288, width=512, group=(16, 18, 16), levels=2
     ),
+}
+
+# The published networks that it is compared with (table 7).
+UNETS = {
+    "unet-85m": AdmUNetConfig(),
+    "unet-284m": AdmUNetConfig(base=192, multipliers=(1, 2, 3, 4)),
 }
 
 # Sizes that two CPU cores train; ours. Latents are those of the shipped model: five keyframes.
@@ -110,8 +127,20 @@ def step(network: FIT) -> self_conditioning.Step:
     return call
 
 
-def called(network: FIT) -> self_conditioning.Carried:
+def plain(network: AdmUNet) -> Network:
+    """A call of the U-Net, which knows nothing of the call before."""
+
+    def call(z: Tensor, t: Tensor, cond: dict[str, Tensor]) -> Tensor:
+        known = {k: x for k, x in told(cond).items() if k != "size"}
+        return network(z.to(next(network.parameters()).dtype), t, **known)
+
+    return call
+
+
+def called(network: FIT | AdmUNet) -> Network:
     """The network as a run of sampling calls it."""
+    if isinstance(network, AdmUNet):
+        return plain(network)
     return self_conditioning.Carried(step(network))
 
 
@@ -189,9 +218,9 @@ def _axes(config: FITConfig) -> dict[str, int]:
     return sizes
 
 
-def load_transformer(folder: ModelFolder) -> FIT:
+def load_transformer(folder: ModelFolder) -> FIT | AdmUNet:
     """The network, in the dtype of its weights, on the CPU."""
-    return filled(FIT, FITConfig, folder, "transformer")
+    return filled(*kind_of(folder, "transformer", NETWORKS, KIND), folder, "transformer")
 
 
 def load_upsampler(folder: ModelFolder) -> FIT:
@@ -199,15 +228,19 @@ def load_upsampler(folder: ModelFolder) -> FIT:
     return filled(FIT, FITConfig, folder, UPSAMPLER)
 
 
-def sample_shape(folder: ModelFolder, config: FITConfig) -> tuple[int, int, int, int]:
+def sample_shape(
+    folder: ModelFolder, config: FITConfig | AdmUNetConfig
+) -> tuple[int, int, int, int]:
     """`c t h w` of what the network makes: latents, or pixels of a model without an autoencoder.
-    InputError where that is larger than the network's grid, or has other frames or channels."""
+    InputError where that is of a size that it doesn't make, or has other channels."""
     stride = folder.latent_sizes[1]
     require_told(folder, "transformer", config, levels=1)
     return fitting(folder, "transformer", folder.geometry, config, stride)
 
 
-def require_told(folder: ModelFolder, component: str, config: FITConfig, levels: int) -> None:
+def require_told(
+    folder: ModelFolder, component: str, config: FITConfig | AdmUNetConfig, levels: int
+) -> None:
     """InputError unless the network makes the model's channels and is told as many `levels`: 1 of
     what makes samples of text alone, 2 of an upsampler, which sees the small video beside z."""
     channels = folder.latent_sizes[0]
@@ -222,14 +255,17 @@ def require_told(folder: ModelFolder, component: str, config: FITConfig, levels:
 
 
 def fitting(
-    folder: ModelFolder, component: str, made: Geometry, config: FITConfig, stride: int = 1
+    folder: ModelFolder,
+    component: str,
+    made: Geometry,
+    config: FITConfig | AdmUNetConfig,
+    stride: int = 1,
 ) -> tuple[int, int, int, int]:
     """The same of any of its networks that is to make this."""
     rows, columns = made.height // stride, made.width // stride
-    if made.num_frames != config.num_frames or rows > config.height or columns > config.width:
+    if why := config.unfit(made.num_frames, rows, columns):
         raise InputError(
             f"{folder.path}/{component}/config.json: sample is {made.num_frames} frames of"
-            f" {rows} × {columns}, and the network is made for {config.num_frames} of"
-            f" {config.height} × {config.width}"
+            f" {rows} × {columns}, and {why}"
         )
     return config.out_channels, made.num_frames, rows, columns

@@ -20,6 +20,7 @@ from vidgen.diffusion.schedules import SCHEDULES
 from vidgen.diffusion.solvers import SOLVERS
 from vidgen.errors import InputError
 from vidgen.io import weights
+from vidgen.nn.adm_unet import AdmUNet, AdmUNetConfig
 from vidgen.nn.autoencoder import AutoencoderConfig, VideoAutoencoder
 from vidgen.nn.dit import DiTConfig, VideoDiT
 from vidgen.nn.fit import FIT, FITConfig
@@ -35,6 +36,7 @@ NETWORKS: dict[str, tuple[type, Callable[[Any], nn.Module]]] = {
     "MoVQDecoder": (MoVQConfig, MoVQDecoder),
     "VideoDiT": (DiTConfig, VideoDiT),
     "FIT": (FITConfig, FIT),
+    "AdmUNet": (AdmUNetConfig, AdmUNet),
     "VideoAutoencoder": (AutoencoderConfig, VideoAutoencoder),
 }
 

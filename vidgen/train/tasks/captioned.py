@@ -45,7 +45,7 @@ class CaptionedTask(Task):
     """A subclass says what its data are and which network it trains: what raises
     NotImplementedError here, `prediction`, `sampler` and `geometry`."""
 
-    config_class: type
+    config_class: type  # of `model`, unless `read_model` says otherwise
     data_class: type
     system: str  # whose folders it exports
     prediction: Prediction
@@ -56,11 +56,15 @@ class CaptionedTask(Task):
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self.config: Any = section(self.config_class, self.recipe.model, where="model")
+        self.config: Any = self.read_model()
         self.data: Any = section(self.data_class, self.recipe.data, where="data")
         self.text_folder = ModelFolder(Path(self.text_path()))
         self.tokenizer = world.load_tokenizer(self.text_folder)
         self.pad = pad_id(self.tokenizer.fast)
+
+    def read_model(self) -> Any:
+        """The sizes of the network."""
+        return section(self.config_class, self.recipe.model, where="model")
 
     def text_path(self) -> str:
         """A folder that holds `text_encoder/` and `tokenizer/`."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +20,14 @@ from vidgen.errors import UsageError
 from vidgen.nn.fit import FIT
 from vidgen.systems import save, snap_video
 from vidgen.systems.base import DOUBLINGS, ModelFolder
-from vidgen.systems.snap_video import UPSAMPLER, UpsamplerSampler, enlarged, low_cond
+from vidgen.systems.snap_video import (
+    KIND,
+    NETWORKS,
+    UPSAMPLER,
+    UpsamplerSampler,
+    enlarged,
+    low_cond,
+)
 from vidgen.train.task import Modules, generator
 from vidgen.train.tasks.snap_video import SnapPixelsTask
 from vidgen.train.tasks.text_to_pixels import Clips, pixels
@@ -39,6 +47,7 @@ class SnapUpsamplerTask(SnapPixelsTask):
     at both sizes."""
 
     name = "snap-video-upsampler"
+    kinds: ClassVar = {KIND: NETWORKS[KIND]}
     data_class = Data
 
     def __init__(self, *args, **kwargs) -> None:
@@ -82,6 +91,11 @@ class SnapUpsamplerTask(SnapPixelsTask):
 
     def network(self) -> FIT:
         base = snap_video.load_transformer(self.base).float()
+        if not isinstance(base, FIT):
+            raise UsageError(
+                f"recipe: data.base is {self.data.base}, whose transformer is an"
+                f" {type(base).__name__}; an upsampler begins with the weights of a FIT"
+            )
         try:
             return snap_video.begun_from(base, self.config)
         except ValueError as error:

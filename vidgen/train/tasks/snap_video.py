@@ -1,14 +1,16 @@
-"""Train Snap Video's FIT on latents or pixels: input-scaled EDM, latent self-conditioning.
+"""Train Snap Video's FIT on latents or pixels: input-scaled EDM, latent self-conditioning. Or the
+U-Net that it is compared with, in the same way (`network: AdmUNet`).
 
 In nine of ten samples the network first runs without gradient and without latents of a call before,
 and what it ends with is given to the call that is trained (RIN, Jabri et al. 2022; Snap Video,
-Menapace et al. 2024, table 8).
+Menapace et al. 2024, table 8). A U-Net has nothing to be given.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -17,11 +19,12 @@ from vidgen.diffusion import losses, self_conditioning
 from vidgen.diffusion.level import Level, expand, noised
 from vidgen.diffusion.prediction import Network, Snap, denoiser
 from vidgen.errors import UsageError
-from vidgen.nn.fit import FIT, FITConfig
+from vidgen.nn.adm_unet import AdmUNet
+from vidgen.nn.fit import FIT
 from vidgen.systems import snap_video
 from vidgen.systems.base import ModelFolder, PixelSampler, Sampler
-from vidgen.systems.snap_video import SELF_CONDITIONED
-from vidgen.train.recipe import section
+from vidgen.systems.snap_video import KIND, NETWORKS, SELF_CONDITIONED
+from vidgen.train.recipe import network_section, section
 from vidgen.train.task import Modules, require_alike
 from vidgen.train.tasks.captioned import CaptionedTask
 from vidgen.train.tasks.keyframes import Loss as Flow
@@ -59,9 +62,10 @@ class PixelsLoss(Loss):
 
 
 class InputScaled(CaptionedTask):
-    """`model` is a `FITConfig`. What is trained on, latents or pixels, another class says."""
+    """`model` is a `FITConfig`, or with `network: AdmUNet` an `AdmUNetConfig`. What is trained on,
+    latents or pixels, another class says."""
 
-    config_class = FITConfig
+    kinds: ClassVar[Mapping[str, tuple[type, type]]] = NETWORKS
     loss_class: type = Loss
     system = "snap-video"
 
@@ -76,6 +80,12 @@ class InputScaled(CaptionedTask):
             raise UsageError(
                 f"recipe: loss.self_conditioned is {w.self_conditioned:g}, must be from 0 to 1"
             )
+        if self.kind != KIND and w.self_conditioned:
+            raise UsageError(
+                f"recipe: loss.self_conditioned is {w.self_conditioned:g}, and an {self.kind} has"
+                " no latent tokens to begin with",
+                next="--set loss.self_conditioned=0",
+            )
         width = self.text_folder.size("text_encoder", "hidden_size")
         if self.config.text_dim != width:
             raise UsageError(
@@ -88,9 +98,13 @@ class InputScaled(CaptionedTask):
             "snap", "snap", "heun", w.steps, 2.5, sigma_in=w.sigma_in, sigma_data=w.sigma_data
         )
 
-    def network(self) -> FIT:
+    def read_model(self) -> Any:
+        self.kind, config = network_section(self.recipe.model, self.kinds, KIND)
+        return config
+
+    def network(self) -> FIT | AdmUNet:
         try:
-            return FIT(self.config)
+            return self.kinds[self.kind][0](self.config)
         except ValueError as error:
             raise UsageError(f"recipe: model: {error}") from None
 
@@ -100,10 +114,12 @@ class InputScaled(CaptionedTask):
 
     def called(self, modules: Modules) -> Network:
         network = modules["transformer"]
-        assert isinstance(network, FIT)
+        assert isinstance(network, (FIT, AdmUNet))
         return snap_video.called(network)
 
     def trained(self, modules: Modules, generator: torch.Generator) -> Network:
+        if self.kind != KIND:
+            return self.called(modules)
         step = snap_video.step(cast(FIT, modules["transformer"]))
         return self_conditioning.trained(step, self.weights.self_conditioned, generator)
 
@@ -118,8 +134,10 @@ class InputScaled(CaptionedTask):
         sigma = t.sigma / (t.alpha * sigma_in)
         level = Level(sigma, torch.full_like(sigma, 1 / sigma_in), sigma)
         z = noised(x0, eps, level)
-        denoise = denoiser(self.called(modules), self.prediction)
-        denoise(z, level, cond)
+        called = self.called(modules)
+        denoise = denoiser(called, self.prediction)
+        if isinstance(called, self_conditioning.Carried):
+            denoise(z, level, cond)
         found = denoise(z, level, cond)
         return float(((found - x0) / expand(t.sigma, x0)).square().mean())
 
@@ -143,15 +161,14 @@ class SnapVideoTask(InputScaled, TextToLatentsTask):
                     f" {channels}",
                     next=f"--set model.{key}={channels}",
                 )
-        if c.num_frames != made.num_frames or rows > c.height or columns > c.width:
+        if why := c.unfit(made.num_frames, rows, columns):
             raise UsageError(
-                f"recipe: data are {made.num_frames} latents of {rows} × {columns}, and the network"
-                f" is made for {c.num_frames} of {c.height} × {c.width}"
+                f"recipe: data are {made.num_frames} latents of {rows} × {columns}, and {why}"
             )
         if c.levels != 1:
             raise UsageError(f"recipe: model.levels is {c.levels}, and of this task it is 1")
 
-    def network(self) -> FIT:
+    def network(self) -> FIT | AdmUNet:
         """With `data.start`, the one there."""
         network, start = super().network(), self.data.start
         if start is None:
@@ -160,9 +177,11 @@ class SnapVideoTask(InputScaled, TextToLatentsTask):
         require_alike(folder, {"vae": self.vae_folder, "text_encoder": self.text_folder})
         trained = snap_video.load_transformer(folder).float()
         scales = {key: getattr(own, key) for key in ("sigma_in", "sigma_data")}
-        wanted = {f"model.{k}": v for k, v in self.config.to_dict().items()}
+        wanted = {"model.network": self.kind}
+        wanted |= {f"model.{k}": v for k, v in self.config.to_dict().items()}
         wanted |= {f"loss.{k}": v for k, v in scales.items()}
-        found = {f"model.{k}": v for k, v in trained.config.to_dict().items()}
+        found = {"model.network": type(trained).__name__}
+        found |= {f"model.{k}": v for k, v in trained.config.to_dict().items()}
         found |= {f"loss.{k}": getattr(folder.sampler, k) for k in scales}
         for key, value in wanted.items():
             if found[key] != value:
@@ -180,7 +199,13 @@ class SnapPixelsTask(InputScaled, TextToPixelsTask):
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        w = self.weights
+        w, coarse = self.weights, self.data.coarse
+        if self.kind != KIND and coarse:
+            raise UsageError(
+                f"recipe: data.coarse is {coarse:g}, and an {self.kind} isn't told which clips were"
+                " smaller once",
+                next="--set data.coarse=0",
+            )
         for key in ("guidance_scale", "low_guidance_scale", "hold"):
             if (value := getattr(w, key)) is not None and not value > 0:
                 raise UsageError(f"recipe: loss.{key} is {value:g}, must be above 0")

@@ -89,10 +89,9 @@ class TextToPixelsTask(CaptionedTask):
                     f" {DURATION_S:g} s of a clip",
                     next="raise data.fps, or lower data.num_frames",
                 )
-        if c.num_frames != d.num_frames or d.height > c.height or d.width > c.width:
+        if why := c.unfit(d.num_frames, d.height, d.width):
             raise UsageError(
-                f"recipe: data are {d.num_frames} frames of {d.height} × {d.width}, and the network"
-                f" is made for {c.num_frames} of {c.height} × {c.width}"
+                f"recipe: data are {d.num_frames} frames of {d.height} × {d.width}, and {why}"
             )
         if c.out_channels != 3:
             raise UsageError(f"recipe: model.out_channels is {c.out_channels}, pixels have 3")
