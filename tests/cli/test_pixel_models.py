@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,33 @@ def test_without_a_scale_the_upsampler_makes_what_it_makes(vidgen, folder, tmp_p
     assert Path("x.vgs").read_bytes() == Path("y.vgs").read_bytes()
     plan = vidgen("upsample", *words, "--dry-run", stdin=made)
     assert plan.code == 0 and "[3, 3, 24, 64]" in plan.text, plan.err
+
+
+def test_the_opponent_of_the_fit_is_trained_and_sampled_in_the_same_way(
+    vidgen, tiny_model, monkeypatch
+) -> None:
+    monkeypatch.setattr("vidgen.train.tasks.latents.SHARD", 64)
+    words = ("--preset", "tiny", "--set", f"data.text={tiny_model}", "--set", "data.cache=cache")
+    ran = vidgen("train", "world-snap-video-unet", *words, "--out", "run", "--device", "cpu")
+    assert ran.code == 0, ran.err
+    rows = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    losses = [row["loss"] for row in rows if "loss" in row]
+    assert losses[-1] < losses[0]
+    own = ("--system", "run/model")
+    at_once = vidgen("sample", *own, "--prompt", PROMPT, "--seed", "3")
+    assert at_once.code == 0, at_once.err
+    text = vidgen("encode-text", *own, PROMPT)
+    piped = vidgen("sample-keyframes", *own, "--seed", "3", stdin=text.out)
+    assert piped.code == 0, piped.err
+    Path("a.vgs").write_bytes(at_once.out)
+    Path("b.vgs").write_bytes(piped.out)
+    a, b = (next(iter(read_stream(name))) for name in ("a.vgs", "b.vgs"))
+    assert a["latents"].shape == (3, 3, 6, 16)
+    assert (a.torch("latents") == b.torch("latents")).all()
+    for setting, said in (
+        ("loss.self_conditioned=0.5", "an AdmUNet has no latent tokens"),
+        ("model.multipliers=[1,2,3]", "attention and multipliers need one entry a level"),
+        ("data.height=7", "must be multiples of 2"),
+    ):
+        ran = vidgen("train", "world-snap-video-unet", *words, "--set", setting, "-n")
+        assert ran.code == 2 and said in ran.err and len(ran.err.splitlines()) <= 2

@@ -38,7 +38,7 @@ def read(name: str, preset: str, parts: Path, base: Path, tmp_path: Path) -> Rec
     on_latents = ("world-interpolation", "world-interpolation-transformer", "world-upsampler")
     if name in (*from_text, *on_latents):
         settings = [f"data.vae={parts}", f"data.cache={tmp_path / 'cache'}"]
-    if name in from_text or name == "world-snap-video-pixels":
+    if name in (*from_text, "world-snap-video-pixels", "world-snap-video-unet"):
         settings.append(f"data.text={parts}")
     if name == "world-snap-video-upsampler":
         settings.append(f"data.base={base}")

@@ -25,6 +25,8 @@ from vidgen.train.task import make_task
         ("world-snap-video", "model.latents=33", "recipe: model: 2 groups don't divide 33 latents"),
         ("world-snap-video", "model.head_dim=31", "heads of 31 don't divide a width of 16"),
         ("world-snap-video", "model.dropout=-1", "recipe: model.dropout is `-1.0`"),
+        ("world-snap-video-unet", "model.base=0", "base is 0, must be even and above 0"),
+        ("world-snap-video-unet", "model.head_dim=0", "heads of 0 don't divide a width of 32"),
         ("world-judge", "model.heads=13", "13 heads don't divide a width of"),
         ("world-features", "model.heads=0", "0 heads don't divide a width of"),
         ("world-features", "model.dim=-8", "recipe: model.dim is `-8`"),
@@ -34,7 +36,9 @@ from vidgen.train.task import make_task
 def test_sizes_that_make_no_network(tiny_model, recipe, setting, said):
     given = [f"data.text={tiny_model}", f"data.vae={tiny_model}", "model.text_dim=16"]
     mine = given if recipe in ("world-keyframes", "world-snap-video") else []
-    preset = "tiny" if recipe == "world-snap-video" else None
+    if recipe == "world-snap-video-unet":
+        mine = given[:1]
+    preset = "tiny" if recipe.startswith("world-snap-video") else None
     with pytest.raises(UsageError) as caught:
         build(make_task(load_recipe(recipe, preset=preset, overrides=[*mine, setting])))
     assert said in str(caught.value)

@@ -8,11 +8,12 @@ import torch
 
 from tests import tiny
 from vidgen.errors import InputError, UsageError
+from vidgen.nn.adm_unet import AdmUNet
 from vidgen.nn.fit import FIT, FITConfig
 from vidgen.systems.base import SCHEDULER, ModelFolder
-from vidgen.systems.snap_video import PRESETS, told
+from vidgen.systems.snap_video import NETWORKS, PRESETS, told
 from vidgen.train.optim import rate
-from vidgen.train.recipe import Recipe, Schedule, load_recipe, section
+from vidgen.train.recipe import Recipe, Schedule, load_recipe, network_section, section
 from vidgen.train.task import Task, make_task
 
 
@@ -174,6 +175,81 @@ def test_exported_folders_hold_no_autoencoder(task, tmp_path) -> None:
     assert sorted(p.name for p in (tmp_path / "model").iterdir()) == [
         "model_index.json", "scheduler", "text_encoder", "tokenizer", "transformer",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("model.network=UNet", "recipe: model.network is UNet, must be FIT or AdmUNet"),
+        ("model.latents=8", "recipe: unknown key `model.latents`"),
+        ("loss.self_conditioned=0.9", "loss.self_conditioned is 0.9, and an AdmUNet has no latent"),
+        ("data.coarse=0.1", "data.coarse is 0.1, and an AdmUNet isn't told which clips were small"),
+        ("data.height=7", "of 7 × 16, and the network halves sides once: they must be multiples"),
+        ("model.out_channels=4", "model.out_channels is 4, pixels have 3"),
+        ("model.text_dim=32", "makes vectors of 16"),
+    ],
+)
+def test_refusals_of_the_opponent(task, setting, said) -> None:
+    with pytest.raises(UsageError, match=said):
+        task(setting, stage="unet").build()
+
+
+@pytest.mark.parametrize("preset", [None, "base", "tiny"])
+def test_the_opponent_differs_in_its_network_alone(preset) -> None:
+    fit, unet = (load_recipe(f"world-snap-video-{x}", preset=preset) for x in ("pixels", "unet"))
+    own = {"data": {"coarse": 0.0}, "loss": {"self_conditioned": 0.0}}
+    for key, value in unet.to_dict().items():
+        wanted = getattr(fit, key)
+        if key in own:
+            assert value == fit.to_dict()[key] | own[key]
+        elif key == "optim":
+            names = {"muon_match", "muon_kernels"}
+            assert {k: v for k, v in value.items() if k not in names} == {
+                k: v for k, v in fit.to_dict()["optim"].items() if k not in names
+            }
+        elif key != "model":
+            assert getattr(unet, key) == wanted, key
+    made, config = network_section(unet.model, NETWORKS, "FIT")
+    assert made == "AdmUNet"
+    assert not config.unfit(*(unet.data[k] for k in ("num_frames", "height", "width")))
+    with torch.device("meta"):
+        networks = FIT(section(FITConfig, fit.model, where="model")), AdmUNet(config)
+    one, other = (sum(p.numel() for p in network.parameters()) for network in networks)
+    assert preset == "tiny" or other == pytest.approx(one, rel=0.1)
+
+
+def test_the_opponents_call_is_told_all_but_sizes_and_trains_as_it_samples(task) -> None:
+    made = prepared(task(stage="unet"))
+    modules = made.build()
+    network = modules["transformer"]
+    with torch.no_grad():
+        network.out.weight.add_(torch.randn(network.out.weight.shape) / 10)
+    batch = made.batch(0, 0, 1)
+    cond = made.told(modules, batch, torch.Generator())
+    z, t = torch.randn(16, 3, 3, 6, 16), torch.zeros(16)
+    known = {k: x for k, x in told(cond).items() if k != "size"}
+    assert set(known) == {"text", "text_mask", "period"}
+    wanted = network(z, t, **known)
+    for call in (made.called(modules), made.trained(modules, torch.Generator())):
+        for _ in range(2):  # nothing is carried
+            assert torch.equal(call(z, t, cond), wanted)
+
+
+def test_all_but_the_ends_of_the_opponent_is_a_block_of_its_own(task) -> None:
+    made = task(stage="unet")
+    modules = made.build()
+    assert {*made.blocks(modules)} == {*modules["transformer"].blocks}
+
+
+def test_an_upsampler_does_not_begin_as_the_opponent(task, tmp_path) -> None:
+    made = task(stage="unet")
+    made.export(made.build(), tmp_path / "unet")
+    own = [f"data.base={tmp_path / 'unet'}", f"data.cache={tmp_path}"]
+    recipe = load_recipe("world-snap-video-upsampler", preset="tiny", overrides=own)
+    with pytest.raises(UsageError, match="whose transformer is an AdmUNet; an upsampler begins"):
+        make_task(recipe).build()
+    with pytest.raises(UsageError, match=r"model.network is AdmUNet, must be FIT$"):
+        make_task(recipe.replace(model={"network": "AdmUNet"}))
 
 
 @pytest.mark.parametrize("stage", ["pixels", "upsampler"])
