@@ -199,7 +199,7 @@ def _refining(
         f" {method.steps} steps: {each} network calls for each {shape[1]} frames"
     )
     flops = flops_of(system.called(network), z, one, told) * each * sets
-    together = min(compute.batch_size, able)
+    together = min(compute.batch_size, sets)
     return words, flops, _live(network.config, shape, together, method, compute), network
 
 

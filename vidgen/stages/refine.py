@@ -14,12 +14,12 @@ interpolation are among them, and stay as they are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from vidgen.diffusion.groups import STRIDE
 from vidgen.diffusion.level import Level
@@ -110,40 +110,56 @@ class Refiner:
         notify: Notify,
     ) -> tuple[Tensor, set[str]]:
         """Clips `b c t h w` (float32, on the CPU) of which every fourth frame stays, and the
-        attention kernels that were used. `sources` are those of the noise."""
+        attention kernels that were used. `sources` are those of the noise.
+
+        Sets are drawn as many at a time as there is room for in a batch.
+        """
         device, dtype = compute.torch_device(), compute.torch_dtype()
         network = self.loading.get().to(device=device, dtype=dtype)
-        times = torch.tensor(self.folder.geometry.times).float()
-        conds = text_cond(list(records), device)
-        for cond in conds:
-            cond["times"] = times.expand(len(records), -1).to(device)
-        cond, uncond = conds
-
-        levels, sets, out = self.method.levels, self.sets(clips.shape[2]), clips.clone()
-        seen: set[int] = set()
+        sets, out, seen = self.sets(clips.shape[2]), clips.clone(), set[int]()
+        together = max(1, compute.batch_size // len(clips))
+        rounds = [sets[i : i + together] for i in range(0, len(sets), together)]
         with attention.kernel(compute.attention) as used:
-            for k, frames in enumerate(sets):
-                x0 = clips[:, :, frames]
-                # The same for all sets: neighbors get the same noise, so that what stands still is
-                # drawn alike.
-                noise = Noise(list(sources), stage=f"refine {clips.shape[2]}")
-                z = noise.initial(x0.shape[1:]) * levels[0].sigma + levels[0].alpha * x0
-                called = system_of(self.folder).called(network)
-                denoise = denoiser(called, load.prediction(self.folder))
-                denoise = load.guided(
-                    denoise, uncond, self.folder.sampler, levels, self.method.guidance_scale
-                )
-                for step in self.method.solve(denoise, z.to(device), levels, cond, noise):
-                    z = step.z
-                    notify.step(
-                        k * self.method.steps + step.i + 1, len(sets) * self.method.steps, "step"
-                    )
-                drawn = mended(x0, z.float().cpu(), levels[0])
-                for place, frame in enumerate(frames):
-                    if frame % STRIDE and frame not in seen:
-                        out[:, :, frame] = drawn[:, :, place]
-                        seen.add(frame)
+            for k, some in enumerate(rounds):
+                # Set by set, and in each the clips; all sets of a clip have the same noise:
+                # neighbors get the same, so that what stands still is drawn alike.
+                x0 = torch.cat([clips[:, :, frames] for frames in some])
+                noise = Noise([*sources] * len(some), stage=f"refine {clips.shape[2]}")
+                conds = text_cond([*records] * len(some), device)
+
+                def told(step: int, k: int = k) -> None:
+                    of = len(rounds) * self.method.steps
+                    notify.step(k * self.method.steps + step + 1, of, "step")
+
+                drawn = self._drawn(network, x0, noise, conds, told).chunk(len(some))
+                for frames, made in zip(some, drawn, strict=True):
+                    for place, frame in enumerate(frames):
+                        if frame % STRIDE and frame not in seen:
+                            out[:, :, frame] = made[:, :, place]
+                            seen.add(frame)
         return out, set(used)
+
+    def _drawn(
+        self,
+        network: nn.Module,
+        x0: Tensor,
+        noise: Noise,
+        conds: tuple[dict[str, Tensor], dict[str, Tensor]],
+        told: Callable[[int], None],
+    ) -> Tensor:
+        """Frames `b c n h w`, as many as there are keyframes, drawn anew and mended."""
+        folder, method, (cond, uncond) = self.folder, self.method, conds
+        levels, device = method.levels, cond["text"].device
+        times = torch.tensor(folder.geometry.times).float().expand(len(x0), -1).to(device)
+        for part in conds:
+            part["times"] = times
+        z = noise.initial(x0.shape[1:]) * levels[0].sigma + levels[0].alpha * x0
+        denoise = denoiser(system_of(folder).called(network), load.prediction(folder))
+        denoise = load.guided(denoise, uncond, folder.sampler, levels, method.guidance_scale)
+        for step in method.solve(denoise, z.to(device), levels, cond, noise):
+            z = step.z
+            told(step.i)
+        return mended(x0, z.float().cpu(), levels[0])
 
 
 def mended(x0: Tensor, drawn: Tensor, level: Level) -> Tensor:
