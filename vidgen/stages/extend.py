@@ -27,12 +27,12 @@ from vidgen.io import log
 from vidgen.io.record import Record
 from vidgen.nn import attention
 from vidgen.nn.fit import FIT
-from vidgen.stages.base import Compute, Loading, Notify, Silent, accelerated, batched
+from vidgen.stages.base import Compute, Loading, Notify, Silent, batched
 from vidgen.stages.extend_choices import Choices, Plan, plan_of, warn_of_rate
 from vidgen.stages.interpolate import PER_FRAME
 from vidgen.stages.latents import source
 from vidgen.stages.sample_keyframes import text_cond
-from vidgen.stages.text_network import system_of
+from vidgen.stages.text_network import loading, system_of
 from vidgen.systems import load
 from vidgen.systems.base import ModelFolder
 
@@ -57,10 +57,7 @@ def extend(
     """
     choices.check_for(folder)
     method = Method.of(folder, choices)
-    network = Loading(
-        lambda: accelerated(system_of(folder).load_transformer(folder), compute),
-        now=compute.preload,
-    )
+    network = loading(folder, compute)
     told: set[float] = set()
     planned = ((record, plan_of(record, folder, choices)) for record in records)
     for batch in batched(planned, compute.batch_size):
@@ -93,7 +90,7 @@ class Method:
 def _extend(
     records: list[Record],
     plan: Plan,
-    loading: Loading,
+    weights: Loading,
     folder: ModelFolder,
     method: Method,
     choices: Choices,
@@ -101,7 +98,7 @@ def _extend(
     notify: Notify,
 ) -> Iterator[Record]:
     """Records of one shape and plan."""
-    network = loading.get().to(device=compute.torch_device(), dtype=compute.torch_dtype())
+    network = weights.get().to(device=compute.torch_device(), dtype=compute.torch_dtype())
     shape = system_of(folder).sample_shape(folder, network.config)
     made = torch.stack([r.torch("latents").float() for r in records])
     times = [r.torch("times") for r in records]
