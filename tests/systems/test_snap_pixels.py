@@ -30,8 +30,8 @@ from vidgen.stages.sample_keyframes import Choices, sample_keyframes, text_cond
 from vidgen.stages.upsample import Choices as Larger
 from vidgen.stages.upsample import upsample
 from vidgen.stages.upsample_pixels import SecondStage
-from vidgen.systems import load, save, snap_video
-from vidgen.systems.base import SCHEDULER, ModelFolder, PixelSampler
+from vidgen.systems import save, snap_video
+from vidgen.systems.base import SCHEDULER, ModelFolder
 from vidgen.systems.snap_video import (
     begun_from,
     called,
@@ -289,22 +289,3 @@ def test_a_checkpoint_of_the_other_preset_is_told_by_its_first_key_and_both_shap
     network, text = load_transformer(folder), torch.zeros(1, 2, 32)
     with pytest.raises(ValueError, match="text is 32 wide, the network takes 16"):
         network(torch.zeros(1, 3, 3, 6, 16), torch.zeros(1), text=text)
-
-
-def test_saturated_pixels_are_pulled_towards_what_is_known():
-    """x0 of every frame is 4 times their mean, here 4: far out of range. Where that is clipped
-    first, it is 1 whatever z is, and nothing leads to the 0.5 that the first frame is known to be.
-    """
-    sampler = PixelSampler("snap", "snap", "heun", 2, 1.0, threshold=1.0)
-    level = Level(*(torch.tensor([x]) for x in (0.0, 0.5, 1.0)))
-    z, mask = torch.ones(1, 1, 2, 1, 1), torch.tensor([True, False]).view(1, 1, 2, 1, 1)
-    known = torch.full_like(z, 0.5) * mask
-
-    def mean(z, level, cond):
-        return 4 * z.mean(dim=2, keepdim=True).expand_as(z)
-
-    # The gradient of (0.5 − 4)² by each frame is 2 · 3.5 · 4 / 2 = 14; alpha is 0.5.
-    for weight, second in ((3.2 / 3.5, 0.8), (1 / 3.5, 1.0)):  # 4 − 3.5 weight: in range, or beyond
-        given = load.Given(known, mask, weight)
-        denoise = load.guided(mean, {}, sampler, [level], given=given)
-        assert denoise(z, level, {}).flatten().tolist() == pytest.approx([0.5, second])

@@ -244,14 +244,10 @@ def reconstruction(
             error = torch.where(mask, known - x0, 0).square().sum()
             (gradient,) = torch.autograd.grad(error, z)
         factor = weight(level) if callable(weight) else weight
-        return x0.detach() - expand(factor / 2 * level.alpha, z) * gradient
+        x0 = x0.detach() - expand(factor / 2 * level.alpha, z) * gradient
+        return torch.where(mask, known, x0)
 
-    return kept(guided, known, mask)
-
-
-def kept(denoise: Denoiser, known: Tensor, mask: Tensor) -> Denoiser:
-    """x0 of the known part is what is known."""
-    return lambda z, level, cond: torch.where(mask, known, denoise(z, level, cond))
+    return guided
 
 
 def certain(scale: float, most: float = 1000.0) -> Callable[[Level], Tensor]:

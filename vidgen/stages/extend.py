@@ -183,10 +183,9 @@ def _window(
 
     noise = Noise([source(r) for r in records], stage=f"{STAGE} {window.first}@{fps:g}")
     denoise = denoiser(system_of(folder).called(network), load.prediction(folder))
-    given = load.Given(known, mask, guidance.certain(choices.weight))
-    denoise = load.guided(
-        denoise, uncond, folder.sampler, levels, method.guidance_scale, given=given
-    )
+    denoise = load.guided(denoise, uncond, folder.sampler, levels, method.guidance_scale)
+    weight = guidance.certain(choices.weight)
+    denoise = guidance.reconstruction(denoise, known, mask, weight)
     z = noise.initial(shape).to(device) * levels[0].sigma + levels[0].alpha * known
     for step in method.solve(denoise, z, levels, cond, noise):
         yield step.z.float().cpu()

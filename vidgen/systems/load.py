@@ -243,16 +243,6 @@ def levels_of(sampler: Sampler, num_inference_steps: int) -> Levels:
     return schedule(num_inference_steps, **settings)
 
 
-@dataclass(frozen=True)
-class Given:
-    """What is known of a sample: `known` `b c t h w` where `mask`, which broadcasts against it, and
-    how far to go for it (`guidance.reconstruction`)."""
-
-    known: Tensor
-    mask: Tensor
-    weight: guidance.Weight
-
-
 def guided(
     denoise: Denoiser,
     uncond: Cond,
@@ -260,15 +250,10 @@ def guided(
     levels: Levels,
     scale: float | None = None,
     solver: str | None = None,
-    given: Given | None = None,
 ) -> Denoiser:
     """The denoiser with the sampler's guidance away from `uncond`, at these levels, and with what
     keeps pixels from saturating. `scale` and `solver`: instead of the sampler's own; a scale of 1
-    is no guidance. `given`: towards what is known of the sample, too.
-
-    Pixels are kept from saturating last, as what the solver is told (Imagen, Sec. 2.3): the
-    gradient towards known ones is of the estimate before, or those that saturate would have none.
-    """
+    is no guidance."""
     scale = sampler.guidance_scale if scale is None else scale
     own = sampler if isinstance(sampler, PixelSampler) else None
     plain = denoise
@@ -281,12 +266,9 @@ def guided(
             looks_ahead=EVALUATIONS.get(solver or sampler.solver, 1) == 2,
         )  # fmt: skip
     denoise = within(denoise, plain, sampler)
-    if given is not None:
-        denoise = guidance.reconstruction(denoise, given.known, given.mask, given.weight)
     if own is None or own.threshold is None:
         return denoise
-    denoise = guidance.dynamic_threshold(denoise, own.threshold)
-    return denoise if given is None else guidance.kept(denoise, given.known, given.mask)
+    return guidance.dynamic_threshold(denoise, own.threshold)
 
 
 def within(guided: Denoiser, plain: Denoiser, sampler: Sampler) -> Denoiser:
