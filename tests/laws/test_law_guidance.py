@@ -249,6 +249,20 @@ def test_dynamic_threshold_is_imagens():
     assert float(found[1].abs().max()) == 1
 
 
+def test_dynamic_threshold_counts_and_clips_new_frames_alone():
+    """One of three is new, and beyond the limit: of all numbers the percentile is within it."""
+    x = torch.linspace(-0.9, 0.9, 16).view(1, 1, 1, 4, 4).repeat(2, *SHAPE[:2], 1, 1)
+    x[1, :, 2] *= 4
+    known = torch.tensor([True, True, False]).view(1, 1, 3, 1, 1)
+    found = dynamic_threshold(lambda z, level, cond: x, 0.6, known=known)(z(), LEVEL, None)
+    assert torch.equal(found[0], x[0]) and torch.equal(found[:, :, :2], x[:, :, :2])
+    new = x[1, :, 2]
+    s = torch.quantile(new.abs(), 0.6)
+    torch.testing.assert_close(found[1, :, 2], new.clamp(-s, s) / s)
+    blind = dynamic_threshold(lambda z, level, cond: x, 0.6)(z(), LEVEL, None)
+    assert torch.equal(blind, x.clamp(-1, 1)) and s > 2  # as if s were 1: flat, where x is beyond
+
+
 def test_reconstruction_closed_form_for_a_linear_denoiser():
     """x0 = A z: the gradient of |known - (A z)|^2 over the known part is -2 A^T (known - A z)."""
     n = math.prod(SHAPE)

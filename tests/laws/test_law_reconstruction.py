@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from vidgen.diffusion import schedules
-from vidgen.diffusion.guidance import certain, reconstruction
+from vidgen.diffusion.guidance import certain, dynamic_threshold, reconstruction
 from vidgen.diffusion.level import Level
 from vidgen.diffusion.solvers import SOLVERS
 
@@ -84,6 +84,22 @@ def test_the_weight_by_certainty_is_right_at_both_ends_and_better_between():
         assert off(certain(1), at) < off(1.0, at), (alpha, sigma)
         # In other coordinates it is the same.
         assert off(certain(1), at) == pytest.approx(off(certain(1), level(3 * alpha, 3 * sigma)))
+
+
+def test_pixels_beyond_the_threshold_are_pulled_too():
+    """All estimates are beyond the limit, and with what is known, the new frame is within. Clipped
+    before, most estimates are a number that no gradient goes through."""
+    z, known, at = 3 + 0.1 * draws(6), 0.1 * draws(7) - 0.5, level(1.0, 1.0)
+    should = conditional_mean(z, known, at)
+    assert best(z, at, None).min() > 1.7 and should.abs().max() < 1
+    pulled = reconstruction(best, known, MASK, exact)
+    found = dynamic_threshold(pulled, 0.1, known=MASK)(z, at, None)
+    assert torch.equal(found[:, :, 0], known[:, :, 0])
+    torch.testing.assert_close(found[:, :, 1], should)
+
+    clipped = dynamic_threshold(best, 0.1)
+    late = reconstruction(clipped, known, MASK, exact)(z, at, None)[:, :, 1]
+    assert ((late - 1).abs() < 1e-9).double().mean() > 0.6  # where the network alone leaves them
 
 
 def test_a_run_of_sampling_ends_at_the_conditional_mean():

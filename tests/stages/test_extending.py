@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from itertools import pairwise
 
@@ -11,6 +13,7 @@ from latents_records import Listener, image, same
 from torch import nn
 
 from tests import tiny
+from vidgen.diffusion import guidance
 from vidgen.errors import InputError, UsageError
 from vidgen.io.log import broken_links
 from vidgen.io.record import Record
@@ -131,6 +134,34 @@ def test_a_rate_stays_what_it_was(folders, made):
     before = made["world"][0].replace(tensors=seven, attrs={"fps": 7.0, "num_frames": 10})
     (after,) = longer([before], folders["world"], num_frames=11)
     assert after.attrs["fps"] == 7.0
+
+
+def test_pixels_are_clipped_after_the_known_frames_pulled(folders, made, tmp_path, monkeypatch):
+    """What the gradient is taken of is unclipped, and new frames end within the limit."""
+    shutil.copytree(folders["pixels"].path, tmp_path / "tamed")
+    settings = json.loads((tmp_path / "tamed" / SCHEDULER).read_text())
+    save.write_json(tmp_path / "tamed" / SCHEDULER, settings | {"threshold": 0.9})
+    reconstruction = guidance.reconstruction
+    seen: list[float] = []
+
+    def watched(denoise, *rest):
+        def looked(z, level, cond):
+            x0 = denoise(z, level, cond)
+            seen.append(float(x0.detach().abs().max()))
+            return x0
+
+        return reconstruction(looked, *rest)
+
+    monkeypatch.setattr(guidance, "reconstruction", watched)
+    before = made["pixels"][0]
+    over = before.replace(tensors={"latents": 1.5 * before.torch("latents")})
+    for place, tamed in ((folders["pixels"].path, False), (tmp_path / "tamed", True)):
+        seen.clear()
+        (after,) = longer([over], ModelFolder(place), num_frames=5, guidance_scale=9.0)
+        latents = after.torch("latents")
+        assert torch.equal(latents[:, :3], over.torch("latents"))
+        assert max(seen) > 1
+        assert (float(latents[:, 3:].abs().max()) <= 1) == tamed
 
 
 # --- noise ----------------------------------------------------------------------------------------

@@ -205,21 +205,31 @@ def rescale(x0: Tensor, like: Tensor, amount: float) -> Tensor:
 
 
 def dynamic_threshold(
-    denoise: Denoiser, percentile: float = 0.995, *, limit: float = 1.0
+    denoise: Denoiser,
+    percentile: float = 0.995,
+    *,
+    limit: float = 1.0,
+    known: Tensor | None = None,
 ) -> Denoiser:
     """Imagen's dynamic thresholding (Saharia et al. 2022, Sec. 2.3), for data within +-limit.
 
     With s the percentile of |x0| of a sample, and s > limit: clip to +-s, and scale s to the limit.
+
+    known   true where x0 is known, broadcasts against a sample: those numbers stay, and have no
+            part in s, which many of them would keep at the limit
     """
 
     def thresholded(z: Tensor, level: Level, cond: Any) -> Tensor:
         x0 = denoise(z, level, cond)
+        size = x0.abs() if known is None else x0.abs().masked_fill(known, -1)  # they come first
+        apart = 0 if known is None else int(known.expand_as(x0[:1]).sum())
         # Sorted by hand: torch.quantile takes no more than 16 million numbers.
-        size = x0.abs().flatten(1).sort(dim=1).values
-        place = percentile * (size.shape[1] - 1)
+        size = size.flatten(1).sort(dim=1).values
+        place = apart + percentile * (size.shape[1] - apart - 1)
         below, above = size[:, math.floor(place)], size[:, math.ceil(place)]
         s = expand(torch.lerp(below, above, place % 1).clamp(min=limit), x0)
-        return x0.clamp(-s, s) * (limit / s)
+        within = x0.clamp(-s, s) * (limit / s)
+        return within if known is None else torch.where(known, x0, within)
 
     return thresholded
 
@@ -234,7 +244,9 @@ def reconstruction(
     x0 of the known part is what is known; of the rest, it takes a step that makes the network's
     own estimate of the known part agree: x0 - (weight alpha / 2) grad_z |known - x0|^2.
 
-    It needs a backward pass through the network at each call.
+    It needs a backward pass through the network at each call. What clips estimates belongs around
+    it (`dynamic_threshold`): through a number that is clipped no gradient goes, and what is taken
+    here may lead beyond the limit itself.
     """
 
     def guided(z: Tensor, level: Level, cond: Any) -> Tensor:

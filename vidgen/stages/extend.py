@@ -2,7 +2,10 @@
 that made them: it is given the frames that are known, and makes the others (reconstruction
 guidance; Ho et al. 2022, Video Diffusion Models, Eq. 7; Snap Video, Menapace et al. 2024, C.5).
 
-Any model that makes whole clips can do this, and needs no training for it.
+Any model that makes whole clips can do this, and needs no training for it. Where a model in pixels
+wants its estimates clipped (dynamic thresholding), the gradient is of the unclipped estimate, as in
+equation 7, and what is clipped is the guided one, as after any other guidance; of new frames alone.
+No paper says in which order Snap Video does both.
 """
 
 from __future__ import annotations
@@ -183,9 +186,10 @@ def _window(
 
     noise = Noise([source(r) for r in records], stage=f"{STAGE} {window.first}@{fps:g}")
     denoise = denoiser(system_of(folder).called(network), load.prediction(folder))
-    denoise = load.guided(denoise, uncond, folder.sampler, levels, method.guidance_scale)
+    denoise = load.steered(denoise, uncond, folder.sampler, levels, method.guidance_scale)
     weight = guidance.certain(choices.weight)
     denoise = guidance.reconstruction(denoise, known, mask, weight)
+    denoise = load.thresholded(denoise, folder.sampler, mask)
     z = noise.initial(shape).to(device) * levels[0].sigma + levels[0].alpha * known
     for step in method.solve(denoise, z, levels, cond, noise):
         yield step.z.float().cpu()

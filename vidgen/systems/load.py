@@ -254,6 +254,18 @@ def guided(
     """The denoiser with the sampler's guidance away from `uncond`, at these levels, and with what
     keeps pixels from saturating. `scale` and `solver`: instead of the sampler's own; a scale of 1
     is no guidance."""
+    return thresholded(steered(denoise, uncond, sampler, levels, scale, solver), sampler)
+
+
+def steered(
+    denoise: Denoiser,
+    uncond: Cond,
+    sampler: Sampler,
+    levels: Levels,
+    scale: float | None = None,
+    solver: str | None = None,
+) -> Denoiser:
+    """The same before anything is clipped: what other guidance takes a gradient of."""
     scale = sampler.guidance_scale if scale is None else scale
     own = sampler if isinstance(sampler, PixelSampler) else None
     plain = denoise
@@ -265,10 +277,15 @@ def guided(
             denoise, uncond, scale, low, levels, own.hold,
             looks_ahead=EVALUATIONS.get(solver or sampler.solver, 1) == 2,
         )  # fmt: skip
-    denoise = within(denoise, plain, sampler)
-    if own is None or own.threshold is None:
+    return within(denoise, plain, sampler)
+
+
+def thresholded(denoise: Denoiser, sampler: Sampler, known: Tensor | None = None) -> Denoiser:
+    """The denoiser with its estimates clipped where the sampler wants that, but for numbers that
+    are `known`."""
+    if not isinstance(sampler, PixelSampler) or sampler.threshold is None:
         return denoise
-    return guidance.dynamic_threshold(denoise, own.threshold)
+    return guidance.dynamic_threshold(denoise, sampler.threshold, known=known)
 
 
 def within(guided: Denoiser, plain: Denoiser, sampler: Sampler) -> Denoiser:
