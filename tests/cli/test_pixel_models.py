@@ -50,6 +50,32 @@ def test_plans_and_refusals(vidgen, folder) -> None:
     assert plain.code == 0, plain.err
 
 
+def test_an_original_size_is_in_the_log_and_not_for_every_network(
+    vidgen, folder, tiny_model, tmp_path
+) -> None:
+    Path("text.vgs").write_bytes(vidgen("encode-text", "--model", folder, PROMPT).out)
+    ask = ("sample-keyframes", "text.vgs", "--original-size")
+    made = vidgen(*ask, "8x3", "--model", folder, "-o", "small.vgs")
+    assert made.code == 0 and made.err == "", made.err
+    (record,) = read_stream("small.vgs")
+    assert record.log[-1]["argv"] == ["sample-keyframes", "--original-size", "8x3"]
+    assert vidgen(*ask, "8x3", "--model", folder, "-n").code == 0
+    task = make_task(load_recipe(
+        "world-snap-video-unet", preset="tiny", overrides=[f"data.text={tiny_model}"]
+    ))  # fmt: skip
+    task.export(task.build(), tmp_path / "unet")
+    for model, size, said in (
+        (folder, "17x6", "17x6: `snap-video-pixels` makes 16x6, and clips that it learned from"),
+        (folder, "16x7", "16x7: `snap-video-pixels` makes 16x6"),
+        (str(tmp_path / "unet"), "8x3", "the network of `snap-video-pixels` is told no size"),
+        (str(tiny_model), "8x3", "the network of `tiny` is told no size"),
+    ):
+        for more in ((), ("-n",)):
+            ran = vidgen(*ask, size, "--model", model, "-o", "none.vgs", *more)
+            assert (ran.code, said in ran.err, ran.text) == (2, True, ""), ran.err
+            assert len(ran.err.splitlines()) <= 2 and not Path("none.vgs").exists()
+
+
 def test_without_a_scale_the_upsampler_makes_what_it_makes(vidgen, folder, tmp_path) -> None:
     """Of a model whose second stage makes sides four times as long."""
     settings = ["model.height=24", "model.width=64", "model.group=[3,6,16]", "data.height=24",

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from tests import tiny
+from tests.stages.latents_records import Listener
 from vidgen.diffusion import guidance
 from vidgen.diffusion.level import Level
 from vidgen.diffusion.noise import Noise
@@ -134,6 +135,54 @@ def test_guidance_oscillates_and_estimates_are_clipped_where_the_model_says_so(f
     assert large.torch("latents").abs().max() <= 1
     (loose,) = upsample([record], folder, compute=CPU)
     assert loose.torch("latents").abs().max() > 1
+
+
+def test_a_clip_may_be_asked_for_as_if_it_had_been_smaller(folder, small, monkeypatch):
+    """Told as in training: shares of rows and columns, to both branches of guidance."""
+    seen, context = [], FIT._context
+
+    def listening(self, t, text, mask, period, size, noise_level):
+        seen.append(size)
+        return context(self, t, text, mask, period, size, noise_level)
+
+    monkeypatch.setattr(FIT, "_context", listening)
+    texts = list(encode_text([Prompt("a red ball"), Prompt("a blue cube spins")], folder))
+
+    def latents(size):
+        seen.clear()
+        choices = Choices(original_size=size)
+        return [r.torch("latents") for r in sample_keyframes(texts, folder, choices, compute=CPU)]
+
+    none = latents(None)
+    assert seen and all(size is None for size in seen)
+    full = latents((16, 6))
+    assert all(torch.equal(size, torch.ones(4, 2)) for size in seen)
+    half = latents((8, 3))
+    assert all(torch.equal(size, torch.full((4, 2), 0.5)) for size in seen)
+    latents((4, 3))
+    assert seen[0].tolist() == [[0.5, 0.25]] * 4
+    for a, b, c, record in zip(none, full, half, small, strict=True):
+        assert torch.equal(a, b) and torch.equal(a, record.torch("latents"))
+        assert not torch.equal(a, c)
+
+
+def test_sizes_that_a_model_did_not_learn_from_are_warned_of(folder, tmp_path):
+    texts = list(encode_text([Prompt("a red ball"), Prompt("a blue cube spins")], folder))
+    sample = folder.config("transformer")["sample"]
+    silent = {k: v for k, v in sample.items() if k != "sizes"}
+    older = changed(folder, tmp_path / "older", "transformer", sample=silent)
+    assert sample["sizes"] == [1.0, 0.5]
+    for model, size, said in (
+        (folder, (16, 6), []), (folder, (8, 3), []), (folder, (8, 6), ["16x6 or 8x3"]),
+        (older, (16, 6), []), (older, (8, 3), ["16x6"]),
+    ):  # fmt: skip
+        listener = Listener()
+        list(sample_keyframes(texts, model, Choices(original_size=size), compute=CPU,
+                              notify=listener))  # fmt: skip
+        told = f"and is told {size[0]}x{size[1]}"
+        assert listener.warnings == [
+            f"`snap-video-pixels` says that it learned from clips of {x}, {told}" for x in said
+        ]
 
 
 def test_other_methods_and_noise_levels(folder, small):

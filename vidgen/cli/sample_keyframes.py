@@ -17,6 +17,7 @@ from vidgen.cli.options import (
     Seeds,
     Size,
     option,
+    parse_size,
 )
 from vidgen.cli.page import Page
 from vidgen.errors import InputError, UsageError
@@ -43,7 +44,11 @@ gives several samples, named ID-sSEED. The text stays in the records for later s
 
 With --init samples begin as latents that are there, with noise on them, instead of noise alone
 (SDEdit): a clip drawn anew, by the same words or others. They must be as many and as large as
-those that the model makes.""",
+those that the model makes.
+
+In training Snap Video's FIT is told how large a clip was before it got its size; --original-size
+asks for one that was smaller, with no more details than that. Which sizes a network learned from
+its config says (`sizes`, as shares of the full size); others are warned about.""",
     reads="text records from IN",
     writes="latents records to -o",
     examples=[
@@ -70,7 +75,7 @@ rounding.""",
         "PAPERS": """\
 arXiv numbers. Rectified flow: 2210.02747, 2209.03003. Guidance: 2207.12598. Solvers: euler and heun
 2206.00364, dpmpp_2m and dpmpp_2m_sde 2211.01095, unipc 2302.04867, ddim 2010.02502, ancestral
-2006.11239. SDEdit: 2108.01073.""",
+2006.11239. SDEdit: 2108.01073. Original sizes: 2402.14797, appendix C.6.""",
     },
     see_also=["vidgen-encode-text(1)", "vidgen-decode(1)"],
 )  # fmt: skip
@@ -88,6 +93,12 @@ Strength = Annotated[
            help="with --init: the share of noise that samples begin with; less stays nearer to"
            " what they begin as, and takes fewer steps"),
 ]  # fmt: skip
+OriginalSize = Annotated[
+    Size | None,
+    option("--original-size", metavar="WxH", parse=parse_size, default="the full size",
+           settable=False,
+           help="ask for clips as if they had been this large once, of models that are told so"),
+]  # fmt: skip
 STRENGTH = 0.6  # objects stay where they are, and are drawn anew
 
 
@@ -100,6 +111,7 @@ def sample_keyframes(
     denoising: Denoising,
     init: Init = None,
     strength: Strength = None,
+    original_size: OriginalSize = None,
     model: Model = None,
     dry_run: DryRun = False,
 ) -> None:
@@ -107,7 +119,7 @@ def sample_keyframes(
 
     if init is None and strength is not None:
         raise UsageError("--strength has no effect here: it is for --init", next="--init FILE")
-    wanted = Wanted.of(denoising)
+    wanted = Wanted.of(denoising)._replace(original_size=original_size)
     if init is not None:
         wanted = wanted._replace(init=init, strength=STRENGTH if strength is None else strength)
     folder = ModelFolder.find(model)
@@ -135,6 +147,7 @@ class Wanted(NamedTuple):
     lora: list[str] | None = None
     init: str | None = None
     strength: float | None = None
+    original_size: Size | None = None
 
     @classmethod
     def of(
@@ -162,7 +175,7 @@ class Wanted(NamedTuple):
         return Choices(
             self.seeds, self.num_samples, self.steps, self.guidance_scale, self.solver, self.shift,
             self.num_frames, self.size, self.image, tuple(map(parse_lora, self.lora or ())),
-            self.strength,
+            self.strength, self.original_size,
         )  # fmt: skip
 
     def samples(self, texts: int) -> int:

@@ -30,7 +30,7 @@ from vidgen.stages.base import (
     require_tensor,
 )
 from vidgen.stages.decode import require_space
-from vidgen.stages.text_network import loading, system_of
+from vidgen.stages.text_network import loading, reads_size, system_of
 from vidgen.systems import load
 from vidgen.systems.base import ModelFolder
 from vidgen.systems.lora import Lora
@@ -55,6 +55,8 @@ class Choices:
     loras: tuple[Lora, ...] = ()  # fused into released models
     # Samples begin as the records' `init.latents` with this share of noise (SDEdit), not as noise.
     strength: float | None = None
+    # Width and height that a clip is to look as if it once had, of models that learned of that.
+    original_size: tuple[int, int] | None = None
 
     def seeds_of(self, own: int | None) -> tuple[int, ...]:
         """The seeds of a prompt whose own seed is this."""
@@ -70,6 +72,7 @@ class Choices:
             "--image": None if self.image is None else "FILE",
             "--init": None if self.strength is None else "FILE",
             "--num-frames": self.num_frames,
+            "--original-size": self.original_size and "{}x{}".format(*self.original_size),
             "--shift": self.shift,
             "--size": self.size and "{}x{}".format(*self.size),
             "--solver": self.solver,
@@ -108,6 +111,7 @@ def sample_keyframes(
     `init.latents` (see `begin_as`), and UsageError for a strength below that of the last level.
     """
     method = method_of(folder, choices)
+    warn_of_size(folder, choices, notify)
     network = network or loading(folder, compute)
     jobs = _jobs(records, folder, choices)
     for batch in batched(jobs, compute.batch_size):
@@ -121,6 +125,7 @@ class Method:
     solve: Solver
     levels: Levels
     guidance_scale: float
+    size: tuple[float, float] | None = None  # what the network is told of it; None: nothing
 
     @property
     def steps(self) -> int:
@@ -136,7 +141,41 @@ def method_of(folder: ModelFolder, choices: Choices) -> Method:
         load.solver(folder, choices.solver),
         levels if choices.strength is None else levels_from(levels, choices.strength),
         own.guidance_scale if scale is None else scale,
+        None if choices.original_size is None else told_size(folder, *choices.original_size),
     )
+
+
+def told_size(folder: ModelFolder, width: int, height: int) -> tuple[float, float]:
+    """Rows and columns that a clip once had, as a network is told them: as shares of those that it
+    makes. UsageError for a network that isn't told any, and for more than it makes."""
+    made = folder.geometry
+    if not reads_size(folder):
+        raise UsageError(
+            f"--original-size: the network of `{folder.name}` is told no size",
+            next="leave --original-size out",
+        )
+    if width > made.width or height > made.height:
+        raise UsageError(
+            f"--original-size {width}x{height}: `{folder.name}` makes {made.width}x{made.height},"
+            " and clips that it learned from were never larger",
+            next=f"--original-size {made.width}x{made.height}, or less",
+        )
+    return height / made.height, width / made.width
+
+
+def warn_of_size(folder: ModelFolder, choices: Choices, notify: Notify) -> None:
+    """Of an original size that the model doesn't say it learned from; to the pixel, since half of
+    an odd number is none."""
+    if choices.original_size is None:
+        return
+    made, (width, height) = folder.geometry, choices.original_size
+    known = folder.config("transformer")["sample"].get("sizes") or [1.0]
+    if not any(abs(s * made.width - width) < 1 > abs(s * made.height - height) for s in known):
+        sizes = " or ".join(f"{round(s * made.width)}x{round(s * made.height)}" for s in known)
+        notify.warn(
+            f"`{folder.name}` says that it learned from clips of {sizes}, and is told"
+            f" {width}x{height}"
+        )
 
 
 def levels_from(levels: Levels, strength: float) -> Levels:
@@ -279,6 +318,8 @@ def _sample(
     cond, uncond = text_cond([j.record for j in jobs], device)
     for part in (cond, uncond):
         part["times"] = times.float().expand(len(jobs), -1).to(device)
+        if method.size is not None:
+            part["size"] = torch.tensor(method.size, device=device).expand(len(jobs), -1)
 
     noise = Noise([(j.seed, j.record.id) for j in jobs], stage=STAGE)
     levels = method.levels

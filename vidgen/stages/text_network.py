@@ -26,6 +26,11 @@ def system_of(folder: ModelFolder) -> ModuleType:
     return SYSTEMS[folder.system]
 
 
+def reads_size(folder: ModelFolder) -> bool:
+    """Whether the network is told the size that a clip once had."""
+    return system_of(folder) is snap_video and snap_video.reads_size(folder)
+
+
 def loading(folder: ModelFolder, compute: Compute) -> Loading:
     """The network, on the CPU."""
     return Loading(

@@ -28,8 +28,9 @@ further channels, enlarged bilinearly, with p times unit Gaussian noise on it an
 as a second token, p even from 0 to `UpsamplerSampler.max_noise_level` in training; the upsampler
 begins with the base's positions, stretched over its larger grid, and zeros for those channels. Of
 dynamic thresholding and oscillating guidance neither the share nor the pattern is published: they
-are settings of a model that makes pixels (`PixelSampler`), off unless it says so. The commands ask
-for clips of the full size alone: they tell no other, though networks learn from smaller ones, too.
+are settings of a model that makes pixels (`PixelSampler`), off unless it says so. The size
+that a clip once had is published as an input and, at test time, as a way to ask for coarser clips
+(C.6): `sample-keyframes --original-size`; all other stages tell the full size.
 
 Parameters, counted: `500m` 495.0 M and `3.9b` 3,910.9 M, where table 8's sizes alone give 494.8 and
 3,910.6 with the networks of the three scalar tokens at a width that nobody published;
@@ -221,6 +222,11 @@ def _axes(config: FITConfig) -> dict[str, int]:
 def load_transformer(folder: ModelFolder) -> FIT | AdmUNet:
     """The network, in the dtype of its weights, on the CPU."""
     return filled(*kind_of(folder, "transformer", NETWORKS, KIND), folder, "transformer")
+
+
+def reads_size(folder: ModelFolder) -> bool:
+    """Whether the network has a token of the size that a clip once had."""
+    return kind_of(folder, "transformer", NETWORKS, KIND)[0] is FIT
 
 
 def load_upsampler(folder: ModelFolder) -> FIT:

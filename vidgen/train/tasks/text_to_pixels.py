@@ -34,6 +34,7 @@ from vidgen.world.render import RENDERER, render
 from vidgen.world.scene import VALIDATION_SEEDS, sample_scene
 
 NEIGHBORS = 16  # scenes of one rate and one moment, which are rendered together
+COARSE = 0.5  # size of clips that were smaller once, as a share: `once_smaller`
 STILLS = 2**30  # the first seed of scenes that come as images alone
 
 
@@ -167,7 +168,7 @@ class TextToPixelsTask(CaptionedTask):
             scenes.append(scene)
             video.append(clip)
             times.append(torch.arange(len(clip)) * (0.0 if image else 1 / fps))
-            sizes.append(0.5 if coarse else 1.0)
+            sizes.append(COARSE if coarse else 1.0)
         size = torch.tensor(sizes)
         frames = torch.stack(video)
         smaller = size < 1
@@ -219,7 +220,8 @@ class TextToPixelsTask(CaptionedTask):
         """A model that makes pixels: the transformer, and the text that it was trained with, byte
         for byte. It has no autoencoder."""
         kind = type(modules["transformer"]).__name__
-        sample = asdict(self.geometry) | {"rates": list(self.data.fps)}
+        sizes = [1.0, COARSE] if self.data.coarse else [1.0]
+        sample = asdict(self.geometry) | {"rates": list(self.data.fps), "sizes": sizes}
         config = {"_class_name": kind, **self.config.to_dict(), "sample": sample}
         self.write_component(folder / "transformer", config, modules["transformer"])
         for part in ("text_encoder", "tokenizer"):
