@@ -99,8 +99,8 @@ class Bench:
         ways = {"grouped": ("grouped", False), "linear blend": ("linear", False)}
         if self.refines:
             ways = {"grouped, refined": ("grouped", True)} | ways
+        keys = self._keyframes()
         for name, (method, refine) in ways.items():
-            keys = self._keyframes()
             made = clips.interpolated(keys, folder, method, self.compute, refine=refine)
             frames = clips.decoded(made, self.base, self.compute)
             found[name] = scored(frames, true, only=clips.between)

@@ -19,6 +19,7 @@ from vidgen.io.log import broken_links
 from vidgen.io.record import Record
 from vidgen.nn.fit import FIT, FITConfig
 from vidgen.stages import extend as module
+from vidgen.stages import text_network
 from vidgen.stages.base import Compute
 from vidgen.stages.encode_text import Prompt, encode_text
 from vidgen.stages.extend import extend
@@ -225,7 +226,8 @@ def test_a_network_that_copies_makes_the_others_alike(folders, made, monkeypatch
         sample_shape = staticmethod(lambda folder, config: (4, 3, 2, 4))
         called = staticmethod(lambda network: lambda z, t, cond: network(z, t))
 
-    monkeypatch.setattr(module, "system_of", lambda folder: System)
+    for at in (module, text_network):
+        monkeypatch.setattr(at, "system_of", lambda folder: System)
     still = torch.randn(4, 1, 2, 4, generator=torch.Generator().manual_seed(0))
     before = made["world"][0].replace(tensors={"latents": still.expand(4, 3, 2, 4).contiguous()})
     off = {}
@@ -266,14 +268,14 @@ def test_windows_are_told_their_rate_and_unknown_ones_warned_of_once(folders, ma
     ],
 )
 def test_lengths_and_rates_that_can_not_be_had(folders, made, monkeypatch, choices, said):
-    monkeypatch.setattr(module, "system_of", lambda folder: pytest.fail("weights were read"))
+    monkeypatch.setattr(text_network, "system_of", lambda _: pytest.fail("weights were read"))
     with pytest.raises(UsageError) as caught:
         longer(made["world"], folders["world"], **choices)
     assert said in str(caught.value) and caught.value.next
 
 
 def test_records_that_can_not_be_extended(folders, made, monkeypatch):
-    monkeypatch.setattr(module, "system_of", lambda folder: pytest.fail("weights were read"))
+    monkeypatch.setattr(text_network, "system_of", lambda _: pytest.fail("weights were read"))
     before, folder = made["world"][0], folders["world"]
     text = next(iter(encode_text(PROMPTS[:1], folder)))
     uneven = torch.tensor([0.0, 0.5, 1.5], dtype=torch.float64)

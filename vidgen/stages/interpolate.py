@@ -239,7 +239,7 @@ def _interpolate(
                 used[i],
                 compute,
                 skips=skips[i],
-                **(_told(method.refiner) if i in refined else {}),
+                **(_told(method.refiner) if method.refiner and i in refined else {}),
             ),
         )
         after.check_values()  # here too: in one process nobody writes latents
@@ -298,9 +298,8 @@ def _refine(
     return dict.fromkeys(able, used)
 
 
-def _told(refiner: Refiner | None) -> dict[str, Any]:
+def _told(refiner: Refiner) -> dict[str, Any]:
     """The log's words for what drew frames anew."""
-    assert refiner is not None
     return {
         "refined_by": refiner.folder.identity(COMPONENT),
         "refine": refiner.strength,

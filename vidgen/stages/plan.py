@@ -158,7 +158,8 @@ def interpolating(
             method.refiner, checked, choices.passes, compute
         )
         flops, live = flops + more, max(live, wide)
-        parts.append(transformer)
+        if more:
+            parts.append(transformer)
     return table(
         "interpolate",
         {

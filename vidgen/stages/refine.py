@@ -42,7 +42,7 @@ from vidgen.systems import load
 from vidgen.systems.base import ModelFolder
 
 COMPONENT = "transformer"
-VERSION = 1  # of how frames are drawn anew, for what is kept of them
+VERSION = 2  # of how frames are drawn anew, for what is kept of them
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,8 @@ class Refiner:
         device, dtype = compute.torch_device(), compute.torch_dtype()
         network = self.loading.get().to(device=device, dtype=dtype)
         sets, out, seen = self.sets(clips.shape[2]), clips.clone(), set[int]()
-        together = max(1, compute.batch_size // len(clips))
+        most = max(1, compute.batch_size // len(clips))
+        together = -(-len(sets) // -(-len(sets) // most))  # about as many in each round
         rounds = [sets[i : i + together] for i in range(0, len(sets), together)]
         with attention.kernel(compute.attention) as used:
             for k, some in enumerate(rounds):
@@ -164,12 +165,11 @@ class Refiner:
 
 def mended(x0: Tensor, drawn: Tensor, level: Level) -> Tensor:
     """Latents `b c t h w` with what was drawn anew from this level where that differs enough, and
-    in the cells around. The measure is the noise that was on them, (sigma / alpha)²: of a change,
-    in mean square over channels, of half of that or less nothing is taken, of one and a half times
-    as much all, and in between a share. So it is continuous: what differs by rounding, as batches
-    of other sizes do, stays so."""
-    if level.alpha == 0:
-        return drawn  # of pure noise nothing stays
-    change = (drawn - x0).square().mean(dim=1, keepdim=True) * (level.alpha / level.sigma) ** 2
+    in the cells around. The measure is the noise that was on them, (sigma / alpha)², or the spread
+    of latents, 1, where that is less: of a change, in mean square over channels, of half of it or
+    less nothing is taken, of one and a half times as much all, and in between a share. So it is
+    continuous: what differs by rounding, as batches of other sizes do, stays so."""
+    measure = float(level.sigma / level.alpha) ** 2 if level.alpha > level.sigma else 1.0
+    change = (drawn - x0).square().mean(dim=1, keepdim=True) / measure
     share = F.max_pool3d((change - 0.5).clamp(0, 1), (1, 3, 3), stride=1, padding=(0, 1, 1))
     return torch.lerp(x0, drawn, share)
