@@ -217,6 +217,14 @@ def test_what_cannot_be_is_refused(model, keyframes):
         made(keyframes, None, refine=0.5, method="linear")
 
 
+def test_progress_counts_the_steps_of_all_rounds(model, keyframes):
+    for batch_size, rounds in ((1, 3), (2, 2), (4, 1)):  # of three sets, two steps each
+        listener = Listener()
+        made(keyframes[:1], model, refine=0.8, notify=listener, batch_size=batch_size)
+        of = 2 * rounds
+        assert listener.steps[-of:] == [(i + 1, of, "step") for i in range(of)]
+
+
 def parsed_memory(words: str) -> float:
     """kB that a plan tells."""
     value, unit = re.search(r"memory +about ([\d.]+) (\w+),", words).groups()

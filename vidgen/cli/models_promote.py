@@ -339,7 +339,8 @@ def check_whole(folder: ModelFolder) -> None:
 def check_strength(plan: Plan) -> None:
     """InputError for a model that would be there, and can't redraw the clips that its decoder is
     tried on with as little noise as they get."""
-    from vidgen.stages.redraw import missing, unable
+    from vidgen.stages.redraw import missing
+    from vidgen.stages.sample_keyframes import unable
 
     model, others = composed(plan)
     if "video_decoder" not in plan.parts or set(missing(model)) - others.keys():

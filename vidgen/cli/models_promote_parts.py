@@ -170,7 +170,8 @@ def try_parts(
 
 def _undrawn(models: Collection[ModelFolder]) -> str:
     """Why these models don't all redraw clips of one size, in words; empty: they do."""
-    from vidgen.stages.redraw import missing, shown, unable
+    from vidgen.stages.redraw import missing, shown
+    from vidgen.stages.sample_keyframes import unable
 
     for model in models:
         if lacking := missing(model):

@@ -18,7 +18,6 @@ from vidgen.stages.encode_text import Prompt, encode_text
 from vidgen.stages.encode_video import encode_video
 from vidgen.stages.rendered import clips_of, records
 from vidgen.stages.sample_keyframes import Choices, begun
-from vidgen.stages.sample_keyframes import unable as unable
 from vidgen.systems.base import Enlarged, Geometry, ModelFolder
 from vidgen.world.scene import Scene
 

@@ -45,7 +45,7 @@ class CaptionedTask(Task):
     """A subclass says what its data are and which network it trains: what raises
     NotImplementedError here, `prediction`, `sampler` and `geometry`."""
 
-    config_class: type  # of `model`, unless `read_model` says otherwise
+    config_class: type  # of `model`; a class with a `read_model` of its own needs none
     data_class: type
     system: str  # whose folders it exports
     prediction: Prediction

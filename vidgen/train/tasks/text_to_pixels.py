@@ -94,8 +94,9 @@ class TextToPixelsTask(CaptionedTask):
             raise UsageError(
                 f"recipe: data are {d.num_frames} frames of {d.height} × {d.width}, and {why}"
             )
-        if c.out_channels != 3:
-            raise UsageError(f"recipe: model.out_channels is {c.out_channels}, pixels have 3")
+        for key, channels in (("in_channels", 3 * c.levels), ("out_channels", 3)):
+            if (own := getattr(c, key)) != channels:
+                raise UsageError(f"recipe: model.{key} is {own}, pixels have {channels}")
         self.geometry = Geometry(d.num_frames, d.height, d.width, d.fps[0])
 
     def build(self) -> dict[str, torch.nn.Module]:
