@@ -113,7 +113,7 @@ def test_it_is_sdedit_by_the_network_of_the_keyframes(model, keyframes):
             for y, x in product(range(2), range(4)) if frame % 4 else ():
                 around = change[place, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
                 noises = float(around.max() / min(1.0, (levels[0].sigma / levels[0].alpha) ** 2))
-                share = min(max(noises - 0.5, 0), 1)
+                share = min(max((noises - 0.9) / 0.2, 0), 1)
                 old, new = before[:, frame, y, x], z[0, :, place, y, x]
                 expected[:, frame, y, x] = old + share * (new - old)
     torch.testing.assert_close(after, expected, rtol=1e-3, atol=2e-4)
@@ -122,8 +122,8 @@ def test_it_is_sdedit_by_the_network_of_the_keyframes(model, keyframes):
 
 def test_little_changes_are_left_and_large_ones_taken_with_what_is_around():
     x0 = torch.zeros(1, 2, 1, 4, 6)
-    drawn = torch.full_like(x0, 0.3)  # mean square 0.09, under half of (0.3 / 0.7)²
-    drawn[..., 1, 1] = 0.53  # 0.28, over one and a half times that
+    drawn = torch.full_like(x0, 0.4)  # mean square 0.16, under 0.9 of (0.3 / 0.7)²
+    drawn[..., 1, 1] = 0.45  # 0.2025, over 1.1 of that
     expected = torch.zeros_like(x0)
     expected[..., :3, :3] = drawn[..., :3, :3]
     level = linear_flow(10)[7]
@@ -141,7 +141,7 @@ def test_what_is_taken_is_continuous_in_the_change(i):
     unit = min(1.0, float(level.sigma / level.alpha) if level.alpha > 0 else 1.0)
     drawn = torch.linspace(0, 2 * unit, 2001).view(-1, 1, 1, 1, 1)
     taken = mended(torch.zeros_like(drawn), drawn, level).flatten()
-    assert float(taken.diff().abs().max()) <= 8 * unit / 1000
+    assert float(taken.diff().abs().max()) <= 25 * unit / 1000
     assert taken[0] == 0 and float(taken[-1]) == pytest.approx(2 * unit)
 
 

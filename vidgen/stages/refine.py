@@ -166,10 +166,12 @@ class Refiner:
 def mended(x0: Tensor, drawn: Tensor, level: Level) -> Tensor:
     """Latents `b c t h w` with what was drawn anew from this level where that differs enough, and
     in the cells around. The measure is the noise that was on them, (sigma / alpha)², or the spread
-    of latents, 1, where that is less: of a change, in mean square over channels, of half of it or
-    less nothing is taken, of one and a half times as much all, and in between a share. So it is
-    continuous: what differs by rounding, as batches of other sizes do, stays so."""
+    of latents, 1, where that is less: of a change, in mean square over channels, of nine tenths of
+    it or less nothing is taken, of eleven all, and in between a share. So it is continuous: what
+    differs by rounding, as batches of other sizes do, stays so. A wider range mixes more frames,
+    and what is mixed is neither (see the recipe `world-interpolation`)."""
     measure = float(level.sigma / level.alpha) ** 2 if level.alpha > level.sigma else 1.0
     change = (drawn - x0).square().mean(dim=1, keepdim=True) / measure
-    share = F.max_pool3d((change - 0.5).clamp(0, 1), (1, 3, 3), stride=1, padding=(0, 1, 1))
+    share = ((change - 0.9) / 0.2).clamp(0, 1)
+    share = F.max_pool3d(share, (1, 3, 3), stride=1, padding=(0, 1, 1))
     return torch.lerp(x0, drawn, share)
