@@ -18,6 +18,7 @@ from vidgen.stages.base import Compute
 from vidgen.stages.redraw import missing as missing
 from vidgen.stages.redraw import redraw
 from vidgen.stages.redraw import shown as shown
+from vidgen.stages.sample_keyframes import unable as unable
 from vidgen.systems.base import ModelFolder
 from vidgen.train.distributed import World
 from vidgen.train.tasks.latents import cached

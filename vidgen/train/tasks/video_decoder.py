@@ -33,7 +33,6 @@ from vidgen.nn.autoencoder import VideoAutoencoder
 from vidgen.nn.discriminator import PatchDiscriminator
 from vidgen.nn.movq import MoVQConfig, MoVQDecoder, image_decoder
 from vidgen.nn.pixels import from_uint8, to_uint8
-from vidgen.stages.sample_keyframes import unable
 from vidgen.systems import save, world
 from vidgen.systems.base import ModelFolder
 from vidgen.systems.video_decoder import COMPONENT, load_video_decoder
@@ -50,6 +49,7 @@ from vidgen.train.tasks.redrawn import (
     of_seeds,
     redrawn_clips,
     shown,
+    unable,
 )
 from vidgen.world.render import frame_times, render
 from vidgen.world.scene import VALIDATION_SEEDS, sample_scene
