@@ -46,7 +46,7 @@ golden: $(READY)  ## rewrite the expected files of the golden tests (keeps .old 
 bench: $(READY)  ## measure speed as ratios, side by side, and print the table
 	$(BIN)/python -m benchmarks
 
-claims: $(READY)  ## a paper's findings, looked at again: SYSTEM=fusion-frames, CLAIM=a for one of a to d
+claims: $(READY)  ## a paper's findings, looked at again: SYSTEM=fusion-frames, CLAIM=a for one of a to e
 	$(BIN)/python -m benchmarks.claims $(or $(SYSTEM),fusion-frames) $(CLAIM)
 
 evaluate: $(READY)  ## sample 1,600 clips to mp4, judge them, print the tables, write docs/evaluate-*.json

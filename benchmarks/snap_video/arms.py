@@ -19,7 +19,7 @@ from vidgen.diffusion.noise import Noise
 from vidgen.io.weights import sha256
 from vidgen.metrics import world_features
 from vidgen.metrics.frechet import frechet_distance
-from vidgen.metrics.judge import SHIPPED, load_judge, prepared
+from vidgen.metrics.judge import SHIPPED, WorldJudge, load_judge, prepared
 from vidgen.metrics.world_accuracy import Asked, mark, tally
 from vidgen.nn.fit import FITConfig
 from vidgen.systems.base import ModelFolder
@@ -28,8 +28,10 @@ from vidgen.train.export import build
 from vidgen.train.loop import train
 from vidgen.train.recipe import Optim, Recipe, Schedule
 from vidgen.train.task import Modules, make_task
+from vidgen.train.tasks.captioned import CaptionedTask
 from vidgen.train.tasks.snap_video import SnapPixelsTask
 from vidgen.world.captions import caption
+from vidgen.world.parts import Scene
 from vidgen.world.render import render
 from vidgen.world.scene import TEST_SEEDS, sample_scene
 
@@ -204,18 +206,9 @@ class Real:
             task.sampler, guidance_scale=1.0
         )  # costs half, and is one thing less
         return [
-            torch.cat([self._clips(task, modules, part) for part in _parts(group)])
-            for group in (
-                self.seeds[i * s.clips : (i + 1) * s.clips] for i in range(s.groups)
-            )
-        ]  # fmt: skip
-
-    def _clips(self, task: SnapPixelsTask, modules: Modules, seeds: Sequence[int]) -> Tensor:
-        said = [caption(sample_scene(seed, level="basic")) for seed in seeds]
-        prompts = [""] * len(said) if self.mixed else said
-        noise = Noise([(seed, str(seed)) for seed in seeds], stage="claim")
-        z = task.sampled(modules, prompts, noise, {})
-        return rearrange(task.frames(modules, z), "b c t h w -> b t h w c").contiguous()
+            sampled(task, modules, self.seeds[i * s.clips : (i + 1) * s.clips], told=not self.mixed)
+            for i in range(s.groups)
+        ]
 
     def distances(self, groups: Sequence[Tensor]) -> list[float]:
         """The Fréchet distance of each group's clips."""
@@ -223,14 +216,31 @@ class Real:
 
     def judged(self, groups: Sequence[Tensor]) -> dict[str, float]:
         """Shares of clips that the judge finds right, as evaluate-world tells them."""
-        frames = torch.cat(list(groups))
-        looked = torch.stack([prepared(clip) for clip in frames])
-        verdicts = [v for part in looked.split(CHUNK) for v in self.judge.judge(part)]
-        marks = [
-            mark(verdict, Asked.of_scene(scene), counted=False)
-            for verdict, scene in zip(verdicts, self.scenes, strict=False)
-        ]
-        return {name: share["share"] for name, share in tally(marks).items()}
+        return judged(self.judge, torch.cat(list(groups)), self.scenes)
+
+
+def sampled(
+    task: CaptionedTask, modules: Modules, seeds: Sequence[int], *, told: bool = True
+) -> Tensor:
+    """Clips uint8 `b t h w 3` of the captions of these scenes, or of no caption."""
+    made = []
+    for part in _parts(seeds):
+        said = [caption(sample_scene(seed, level="basic")) if told else "" for seed in part]
+        noise = Noise([(seed, str(seed)) for seed in part], stage="claim")
+        z = task.sampled(modules, said, noise, {})
+        made.append(rearrange(task.frames(modules, z), "b c t h w -> b t h w c").contiguous())
+    return torch.cat(made)
+
+
+def judged(judge: WorldJudge, frames: Tensor, scenes: Sequence[Scene]) -> dict[str, float]:
+    """Shares of clips that the judge finds right, as evaluate-world tells them."""
+    looked = torch.stack([prepared(clip) for clip in frames])
+    verdicts = [v for part in looked.split(CHUNK) for v in judge.judge(part)]
+    marks = [
+        mark(verdict, Asked.of_scene(scene), counted=False)
+        for verdict, scene in zip(verdicts, scenes, strict=False)
+    ]
+    return {name: share["share"] for name, share in tally(marks).items()}
 
 
 def rendered(settings: Settings, seeds: Sequence[int]) -> Tensor:

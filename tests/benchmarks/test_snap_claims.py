@@ -104,7 +104,7 @@ def test_the_upsamplers_cost_is_linear_in_frames_without_local_layers(tmp_path) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("claim", ["scaling", "images"])
+@pytest.mark.parametrize("claim", ["scaling", "images", "binding"])
 def test_claims_run_and_resume(claim, tmp_path, monkeypatch, capsys) -> None:
     from benchmarks.snap_video import __main__ as runner
     from benchmarks.snap_video import arms
@@ -115,7 +115,7 @@ def test_claims_run_and_resume(claim, tmp_path, monkeypatch, capsys) -> None:
     assert runner.main(words) == 0
     report = json.loads((tmp_path / f"snap-video-{claim}.json").read_text())
     assert report["settings"]["text_encoder"] == ModelFolder.find().text_encoder
-    assert len(report["figures"]["rows"]) == {"scaling": 2, "images": 6}[claim]
+    assert len(report["figures"]["rows"]) == {"scaling": 2, "images": 6, "binding": 6}[claim]
     assert (tmp_path / f"snap-video-{claim}.png").is_file()
     # Without its report it is put together from what was measured of each arm.
     (tmp_path / f"snap-video-{claim}.json").unlink()
@@ -123,3 +123,34 @@ def test_claims_run_and_resume(claim, tmp_path, monkeypatch, capsys) -> None:
     assert runner.main(words) == 0
     again = json.loads((tmp_path / f"snap-video-{claim}.json").read_text())
     assert again["figures"] == report["figures"]
+
+
+def test_arms_of_binding_differ_from_the_plain_one_in_what_they_are_called_for() -> None:
+    from benchmarks.snap_video import binding
+
+    folder = ModelFolder.find()
+    plain, *others = (
+        binding.recipe(name, binding.Settings(), folder, "cache").to_dict()
+        for name in binding.ARMS if name != "latents"
+    )  # fmt: skip
+    assert plain["loss"]["self_conditioned"] == plain["model"]["local_layers"] == 0
+    changed = [
+        {f"{part}.{key}" for part in ("model", "data", "loss") for key in plain[part]
+         if other[part][key] != plain[part][key]}
+        for other in others
+    ]  # fmt: skip
+    assert changed == [
+        {"loss.self_conditioned"}, {"model.local_layers"}, {"model.latents"}, {"data.images"},
+    ]  # fmt: skip
+
+
+def test_curves_are_read_with_the_time_of_the_last_step_before(tmp_path) -> None:
+    from benchmarks.snap_video.binding import read_curve
+
+    rows = [
+        {"step": 0, "samples": 0, "eval.val_loss": 2.0},
+        {"step": 20, "seconds": 3.0, "samples": 40, "loss": 1.0},
+        {"step": 25, "samples": 50, "eval.val_loss": 1.5},
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert read_curve(tmp_path / "metrics.jsonl") == [[0.0, 0, 2.0], [3.0, 50, 1.5]]

@@ -169,7 +169,9 @@ class TextToLatentsTask(CaptionedTask):
         return scores
 
     def shape(self) -> tuple[int, ...]:
-        return tuple(self.latents.shape[1:])
+        channels, stride = (self.vae_folder.size("vae", key) for key in ("channels", "stride"))
+        g = self.geometry
+        return channels, g.num_frames, g.height // stride, g.width // stride
 
     def frames(self, modules: Modules, samples: Tensor) -> Tensor:
         vae = modules["vae"]
