@@ -7,7 +7,7 @@ same settings is not measured again, and a training that was stopped goes on.
     b speed     FIT against a U-Net with attention over time, at the published sizes and small ones
     c images    images learned as videos              trains nine networks, some 23 minutes
     d frames    what the upsampler costs as clips get longer; no finding, and no verdict
-    e binding   what makes a FIT draw things whole; the same; trains six networks, some 45 minutes
+    e binding   what makes a FIT draw things whole; the same; trains six networks, some 40 minutes
 
 Minutes are of one core of two gigahertz and more that computes in bfloat16.
 """

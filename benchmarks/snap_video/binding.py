@@ -57,7 +57,7 @@ ARMS: dict[str, tuple[str, list[str]]] = {
 class Settings:
     """The budget of each arm, on one core."""
 
-    minutes: float = 6.0
+    minutes: float = 5.0
     num: int = 4096  # training clips, cached
     clips: int = 64  # sampled and judged
     evaluations: dict[str, int] = field(default_factory=lambda: {PIXELS: 25, LATENTS: 100})  # steps
