@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest -q
 ALSO := full unseen unseen-rendered phrasings
 RUNS := autoencoder-1 autoencoder text text-2 keyframes-1 keyframes-2 keyframes-3 keyframes-4 \
         keyframes-5 keyframes-6 keyframes-7 keyframes-8 keyframes-9 keyframes-10 keyframes-11 \
-        keyframes-12 keyframes-13 keyframes-14 keyframes interpolation upsampler \
+        keyframes-12 keyframes-13 keyframes-14 keyframes interpolation-1 interpolation upsampler \
         video-decoder
 
 .DEFAULT_GOAL := help
@@ -49,14 +49,17 @@ bench: $(READY)  ## measure speed as ratios, side by side, and print the table
 claims: $(READY)  ## a paper's findings, looked at again: SYSTEM=fusion-frames, CLAIM=a for one of a to e
 	$(BIN)/python -m benchmarks.claims $(or $(SYSTEM),fusion-frames) $(CLAIM)
 
-evaluate: $(READY)  ## sample 1,600 clips to mp4, judge them, print the tables, write docs/evaluate-*.json
+evaluate: $(READY)  ## sample 1,900 clips to mp4, judge them, print the tables, write docs/evaluate-*.json
 	benchmarks/evaluate.sh runs/evaluate
 	cp runs/evaluate/evaluate-*.json runs/evaluate/failures*.png docs/
 
-card: $(READY)  ## the model card, from docs/evaluate-*.json and docs/runs
+card: $(READY)  ## the model cards, from docs/evaluate-*.json and docs/runs
 	$(BIN)/vidgen models card world --report docs/evaluate-world.json \
 	    $(ALSO:%=--also docs/evaluate-%.json) $(RUNS:%=--run docs/runs/world-%) \
 	    --failures docs/failures.png --force -o vidgen/models/world/README.md
+	$(BIN)/vidgen models card snap-video --report docs/evaluate-snap-video.json \
+	    --run docs/runs/world-snap-video-1 --run docs/runs/world-snap-video --force \
+	    -o vidgen/models/snap-video/README.md
 
 samples: $(READY)  ## docs/samples.png: sixteen prompts, phrased in sixteen ways, seed 1, none left out; docs/gallery.png: more frames of eight
 	rm -rf runs/samples && mkdir -p runs/samples

@@ -13,13 +13,14 @@
 #   cascade    the first 256 of test once more, as keyframes and as `generate` makes clips unless it
 #              is told otherwise: interpolated, enlarged, decoded. The judge looks at five frames.
 #              And their Fréchet video distance to rendered clips, by both decoders
+#   snap-video the same 256, as keyframes of the model `snap-video`, whatever MODEL is
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-runs/evaluate}
 model=${2:-world}
 vidgen=${VIDGEN:-.venv/bin/vidgen}
 rm -rf "$out"
-mkdir -p "$out"/{test,full,unseen,rendered,phrasings,cascade,image,real}
+mkdir -p "$out"/{test,full,unseen,rendered,phrasings,cascade,image,real,snap-video}
 
 "$vidgen" world --split test --num 512 --rows > "$out/test.jsonl"
 "$vidgen" world --split test --num 512 --level full --set events=1 --rows > "$out/full.jsonl"
@@ -42,17 +43,18 @@ cylinder orange moves away
 cube white moves left
 COMBINATIONS
 
-make() { "$vidgen" generate --model "$model" --batch-size 32 --passes 0 --scale 1 -q "$@"; }
+make() { "$vidgen" generate --batch-size 32 --passes 0 --scale 1 -q "$@"; }
 judge() { "$vidgen" evaluate-world -q "$@"; }
 # Two processes side by side do more than one with all threads.
 cores=$(nproc)
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(((cores + 1) / 2))}
 {
-    make -i "$out/full.jsonl" -o "$out/full/{id}.mp4"
-    make -i "$out/unseen.jsonl" -o "$out/unseen/{id}.mp4"
-    make -i docs/samples.txt --num-samples 8 -o "$out/phrasings/{id}.mp4"
+    make --model "$model" -i "$out/full.jsonl" -o "$out/full/{id}.mp4"
+    make --model "$model" -i "$out/unseen.jsonl" -o "$out/unseen/{id}.mp4"
+    make --model "$model" -i docs/samples.txt --num-samples 8 -o "$out/phrasings/{id}.mp4"
+    make --model snap-video -i "$out/cascade.jsonl" -o "$out/snap-video/{id}.mp4"
 } &
-make -i "$out/test.jsonl" -o "$out/test/{id}.mp4"
+make --model "$model" -i "$out/test.jsonl" -o "$out/test/{id}.mp4"
 "$vidgen" encode-text -i "$out/cascade.jsonl" --model "$model" -q -o "$out/text.vgs"
 "$vidgen" sample "$out/text.vgs" --model "$model" --batch-size 32 -q -o "$out/dense.vgs"
 "$vidgen" upsample "$out/dense.vgs" --model "$model" --batch-size 32 -q -o "$out/large.vgs"
@@ -90,6 +92,10 @@ echo
 echo "256 test captions, the whole cascade"
 judge "$out"/cascade/*.mp4 --prompts "$out/cascade.jsonl" --ceiling 0 \
     --report "$out/evaluate-cascade.json"
+echo
+echo "256 test captions, keyframes of snap-video"
+judge "$out"/snap-video/*.mp4 --prompts "$out/cascade.jsonl" --ceiling 0 \
+    --report "$out/evaluate-snap-video.json"
 echo
 echo "256 clips of the whole cascade, and the same by the image decoder, against rendered ones"
 "$vidgen" evaluate-fvd "$out/real" "$out/cascade" -q --report "$out/evaluate-fvd.json"
