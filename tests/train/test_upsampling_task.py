@@ -276,3 +276,18 @@ def test_a_spread_that_is_not_given_is_told(tiny_model, tmp_path):
     settings = task(tiny_model, loss={"spread": found}).settings
     details = settings.details(made.enlarged, made.large)
     assert float(details.square().mean()) == pytest.approx(1, abs=0.01)
+
+
+def test_it_goes_on_from_an_upsampler_of_the_same_kind(tiny_model, tmp_path) -> None:
+    made = task(tiny_model)
+    first = made.build()
+    with torch.no_grad():
+        for p in first["upsampler"].parameters():
+            p.add_(0.1 * torch.randn_like(p))
+    made.export(first, tmp_path / "model")
+    again = task(tiny_model, start=str(tmp_path / "model")).build()
+    for name, x in first["upsampler"].state_dict().items():
+        torch.testing.assert_close(again["upsampler"].state_dict()[name], x, rtol=0.01, atol=0.01)
+    for change in ({"model": {"time_dim": 16}}, {"loss": {"spread": 0.5}}):
+        with pytest.raises(UsageError, match=r"data\.start is .*, whose upsampler has other sizes"):
+            task(tiny_model, start=str(tmp_path / "model"), **change).build()

@@ -34,7 +34,8 @@ from vidgen.systems.interpolation import Interpolator, Settings
 from vidgen.systems.load import CLIP_NETWORKS, UNET
 from vidgen.train.distributed import World
 from vidgen.train.recipe import network_section, section
-from vidgen.train.task import Modules, Task, generator, require_alike, share
+from vidgen.train.task import Modules, Task, generator, share
+from vidgen.train.tasks.begun import begin
 from vidgen.train.tasks.latents import (
     cache_folder,
     cached_latents,
@@ -42,6 +43,8 @@ from vidgen.train.tasks.latents import (
     spread_missing,
 )
 from vidgen.world.scene import VALIDATION_SEEDS
+
+MEANS = ("prediction", "target", "spread", "fps")
 
 
 @dataclass(frozen=True)
@@ -141,27 +144,11 @@ class InterpolationTask(Task):
         vae = world.load_autoencoder(self.vae_folder).float()
         network = self.build_network(self.config)
         if self.data.start is not None:
-            self._begin(network, self.data.start)
+            found = Interpolator.of(ModelFolder.find(self.data.start), self.data.method)
+            begin(network, found, self.vae_folder, self.config, self.settings, MEANS)
         elif self.weights.target == "residual" and isinstance(network, UNet):
             start_at_zero(network)
         return {"interpolation": network, "vae": vae}
-
-    def _begin(self, network: torch.nn.Module, start: str) -> None:
-        """As the interpolation of the model `start`."""
-        folder = ModelFolder.find(start)
-        require_alike(folder, {"vae": self.vae_folder})
-        found = Interpolator.of(folder, self.data.method)
-        means = ("prediction", "target", "spread", "fps")
-        if found.config != self.config or any(
-            getattr(found.settings, key) != getattr(self.settings, key) for key in means
-        ):
-            raise UsageError(
-                f"recipe: data.start is {start}, whose interpolation has other sizes or predicts"
-                " something else",
-                next=f"make `model` as in its {found.component}/config.json, and"
-                f" loss and data.fps as in its `sample`: {', '.join(means)}",
-            )
-        network.load_state_dict(found.load().float().state_dict())
 
     def prepare(self, modules: Modules, say) -> None:
         vae, start = _vae(modules), VALIDATION_SEEDS.start

@@ -31,10 +31,11 @@ from vidgen.nn.pixels import to_uint8
 from vidgen.nn.unet import UNet, UNetConfig, start_at_zero
 from vidgen.systems import save, upsampling, world
 from vidgen.systems.base import Geometry, ModelFolder
-from vidgen.systems.upsampling import COMPONENT, FACTOR, Settings
+from vidgen.systems.upsampling import COMPONENT, FACTOR, Settings, Upsampler
 from vidgen.train.distributed import World
 from vidgen.train.recipe import section
 from vidgen.train.task import Modules, Task, generator, share
+from vidgen.train.tasks.begun import begin
 from vidgen.train.tasks.latents import (
     cache_folder,
     cached,
@@ -46,6 +47,8 @@ from vidgen.train.tasks.latents import (
 from vidgen.train.tasks.pixels import clip_scores
 from vidgen.world.render import render
 from vidgen.world.scene import VALIDATION_SEEDS, sample_scene
+
+MEANS = ("prediction", "spread", "fps")
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class Data:
     sizes: tuple[tuple[int, int], ...] = ((40, 64), (80, 128))
     num_frames: int = 5  # of a clip, at each rate
     fps: tuple[float, ...] = (2.0, 8.0)  # of keyframes, and of what interpolation makes of them
+    start: str | None = None  # a model whose upsampler it begins as
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,11 @@ class UpsamplingTask(Task):
 
     def build(self) -> dict[str, torch.nn.Module]:
         vae = world.load_autoencoder(self.vae_folder).float()
-        return {COMPONENT: start_at_zero(UNet(self.config)), "vae": vae}
+        network = start_at_zero(UNet(self.config))
+        if self.data.start is not None:
+            found = Upsampler.of(ModelFolder.find(self.data.start))
+            begin(network, found, self.vae_folder, self.config, self.settings, MEANS)
+        return {COMPONENT: network, "vae": vae}
 
     def prepare(self, modules: Modules, say: Callable[[str], None]) -> None:
         vae, d = _vae(modules), self.data
