@@ -113,3 +113,16 @@ def test_one_without_its_lender_does_not_hide_the_others(vidgen, home: Path) -> 
     ran = vidgen("models", "--models", str(home))
     assert ran.code == 0 and str(home / "world") in ran.text, ran.err
     assert "left out" in ran.err and "made for the text encoder" in ran.err
+
+
+def test_parts_that_are_shared_are_not_tried(vidgen, home: Path, tmp_path: Path) -> None:
+    """The candidate's interpolation is that of `world` beside the place."""
+    ran = vidgen("models", "promote", str(tmp_path / "run"), "--as", "other", "-n",
+                 "--models-dir", str(home))  # fmt: skip
+    assert ran.code == 0, ran.err
+    assert "would be sampled" in ran.text and "interpolation" not in ran.text
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    ran = vidgen("models", "promote", str(tmp_path / "run"), "--as", "other", "-n",
+                 "--models-dir", str(alone))  # fmt: skip
+    assert "interpolation: would be tried" in ran.text

@@ -214,15 +214,19 @@ def promoted(plan: Plan) -> tuple[str, ...]:
 
 def put(plan: Plan, hashes: Mapping[str, str]) -> None:
     """What is composed, into its place."""
-    from vidgen.systems.base import DEFAULT, ModelFolder
     from vidgen.systems.swap import put_in_place
 
     model, others = composed(plan)
-    beside = ModelFolder(plan.place.parent / DEFAULT)
-    lender = beside if plan.place.name != DEFAULT and beside.is_there else None
-    if plan.judge is None:
-        lender = model.lender
+    lender = model.lender if plan.judge is None else lends(plan.place)
     put_in_place(model, plan.place, hashes, others, lender)
+
+
+def lends(place: Path) -> ModelFolder | None:
+    """The model beside a place from which one that is put there has what is the same."""
+    from vidgen.systems.base import DEFAULT, ModelFolder
+
+    beside = ModelFolder(place.parent / DEFAULT)
+    return beside if place.name != DEFAULT and beside.is_there else None
 
 
 def composed(plan: Plan) -> tuple[ModelFolder, dict[str, ModelFolder]]:
@@ -289,7 +293,10 @@ def _planned(candidate: ModelFolder, place: Path, num: int, judge: str | None) -
     there = ModelFolder(place) if ModelFolder(place).is_there else None
     alike = there is not None and same(candidate, there, "vae")
     own = tuple(part for part in PARTS if part in found)
-    parts = tuple(part for part in own if not (alike and there and same(candidate, there, part)))
+    # What a whole model has of the one beside the place is shared, and was tried there.
+    lender = lends(place) if "transformer" in found else None
+    known = [f for f in (there, lender) if f is not None and same(candidate, f, "vae")]
+    parts = tuple(part for part in own if not any(same(candidate, f, part) for f in known))
     if own and "transformer" not in found:
         if judge is not None:
             raise UsageError(
