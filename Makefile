@@ -9,8 +9,8 @@ PYTEST := $(BIN)/python -m pytest -q
 ALSO := full unseen unseen-rendered phrasings
 RUNS := autoencoder-1 autoencoder text text-2 keyframes-1 keyframes-2 keyframes-3 keyframes-4 \
         keyframes-5 keyframes-6 keyframes-7 keyframes-8 keyframes-9 keyframes-10 keyframes-11 \
-        keyframes-12 keyframes-13 keyframes-14 keyframes interpolation-1 interpolation upsampler-1 upsampler \
-        video-decoder
+        keyframes-12 keyframes-13 keyframes-14 keyframes interpolation-1 interpolation \
+        upsampler-1 upsampler video-decoder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check man golden bench claims evaluate card samples clean
