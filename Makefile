@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest -q
 
-# What the model card tells of beside the first report, and the runs that trained its parts.
+# What the card of `world` tells of beside the first report, and the runs that trained its parts.
 ALSO := full unseen unseen-rendered phrasings
 RUNS := autoencoder-1 autoencoder text text-2 keyframes-1 keyframes-2 keyframes-3 keyframes-4 \
         keyframes-5 keyframes-6 keyframes-7 keyframes-8 keyframes-9 keyframes-10 keyframes-11 \
@@ -46,7 +46,7 @@ golden: $(READY)  ## rewrite the expected files of the golden tests (keeps .old 
 bench: $(READY)  ## measure speed as ratios, side by side, and print the table
 	$(BIN)/python -m benchmarks
 
-claims: $(READY)  ## a paper's findings, looked at again: SYSTEM=fusion-frames, CLAIM=a for one of a to e
+claims: $(READY)  ## a paper's findings, looked at again: SYSTEM=fusion-frames, CLAIM=a for one of a to d (of snap-video, to e)
 	$(BIN)/python -m benchmarks.claims $(or $(SYSTEM),fusion-frames) $(CLAIM)
 
 evaluate: $(READY)  ## sample 1,900 clips to mp4, judge them, print the tables, write docs/evaluate-*.json

@@ -3,7 +3,7 @@
 #
 #   benchmarks/evaluate.sh [OUT] [MODEL]     clips and reports under OUT [runs/evaluate], MODEL [world]
 #
-# Keyframes alone but for the last, which is what the figures are of: neither interpolated nor
+# Keyframes alone but for `cascade`, which is what the figures are of: neither interpolated nor
 # enlarged. All of the test split, which nothing was trained or tuned on:
 #   test       512 captions as they are drawn
 #   full       512 captions of the full world: one to three objects, their relation, one motion each
@@ -13,7 +13,7 @@
 #   cascade    the first 256 of test once more, as keyframes and as `generate` makes clips unless it
 #              is told otherwise: interpolated, enlarged, decoded. The judge looks at five frames.
 #              And their Fréchet video distance to rendered clips, by both decoders
-#   snap-video the same 256, as keyframes of the model `snap-video`, whatever MODEL is
+#   snap-video the same 256, as keyframes of the model `snap-video`; with MODEL world alone
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-runs/evaluate}
@@ -52,7 +52,9 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(((cores + 1) / 2))}
     make --model "$model" -i "$out/full.jsonl" -o "$out/full/{id}.mp4"
     make --model "$model" -i "$out/unseen.jsonl" -o "$out/unseen/{id}.mp4"
     make --model "$model" -i docs/samples.txt --num-samples 8 -o "$out/phrasings/{id}.mp4"
-    make --model snap-video -i "$out/cascade.jsonl" -o "$out/snap-video/{id}.mp4"
+    if [ "$model" = world ]; then
+        make --model snap-video -i "$out/cascade.jsonl" -o "$out/snap-video/{id}.mp4"
+    fi
 } &
 make --model "$model" -i "$out/test.jsonl" -o "$out/test/{id}.mp4"
 "$vidgen" encode-text -i "$out/cascade.jsonl" --model "$model" -q -o "$out/text.vgs"
@@ -92,10 +94,12 @@ echo
 echo "256 test captions, the whole cascade"
 judge "$out"/cascade/*.mp4 --prompts "$out/cascade.jsonl" --ceiling 0 \
     --report "$out/evaluate-cascade.json"
-echo
-echo "256 test captions, keyframes of snap-video"
-judge "$out"/snap-video/*.mp4 --prompts "$out/cascade.jsonl" --ceiling 0 \
-    --report "$out/evaluate-snap-video.json"
+if [ "$model" = world ]; then
+    echo
+    echo "256 test captions, keyframes of snap-video"
+    judge "$out"/snap-video/*.mp4 --prompts "$out/cascade.jsonl" --ceiling 0 \
+        --report "$out/evaluate-snap-video.json"
+fi
 echo
 echo "256 clips of the whole cascade, and the same by the image decoder, against rendered ones"
 "$vidgen" evaluate-fvd "$out/real" "$out/cascade" -q --report "$out/evaluate-fvd.json"

@@ -46,7 +46,9 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("claims", nargs="*", metavar="CLAIM", help="a to e, or their names [all]")
-    parser.add_argument("--model", help="a, c and e: whose text is worked with [world]")
+    parser.add_argument(
+        "--model", help="a, c and e: whose text, and for e latents, are worked with [world]"
+    )
     parser.add_argument("--out", type=Path, default=None, help="of the reports")
     parser.add_argument("--runs", type=Path, default=Path("runs/claims"), help="of the trainings")
     parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="of rendered clips")

@@ -1,5 +1,5 @@
 """Small FITs on pixels of the world, trained alike but for one thing, and what is measured of each:
-what claims a and c share."""
+what claims a, c and e share."""
 
 from __future__ import annotations
 
@@ -216,7 +216,8 @@ class Real:
 
     def judged(self, groups: Sequence[Tensor]) -> dict[str, float]:
         """Shares of clips that the judge finds right, as evaluate-world tells them."""
-        return judged(self.judge, torch.cat(list(groups)), self.scenes)
+        frames = torch.cat(list(groups))
+        return judged(self.judge, frames, self.scenes[: len(frames)])
 
 
 def sampled(
@@ -238,7 +239,7 @@ def judged(judge: WorldJudge, frames: Tensor, scenes: Sequence[Scene]) -> dict[s
     verdicts = [v for part in looked.split(CHUNK) for v in judge.judge(part)]
     marks = [
         mark(verdict, Asked.of_scene(scene), counted=False)
-        for verdict, scene in zip(verdicts, scenes, strict=False)
+        for verdict, scene in zip(verdicts, scenes, strict=True)
     ]
     return {name: share["share"] for name, share in tally(marks).items()}
 

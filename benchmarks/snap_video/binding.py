@@ -1,25 +1,25 @@
-"""What makes a FIT bind patches to things: one change at a time, at equal time on a CPU.
+"""What makes a FIT bind patches to things: arms of one change each, at equal time on a CPU.
 
 A FIT on pixels soon knows colors, ground and camera, and leaves things as scattered patches. The
-first arm is the FIT without what may help; each other one has one thing more. Nothing here is a
-finding of the paper, so there is no verdict.
+first arm is the FIT without what may help; each other one on pixels has one thing more, and the one
+on latents is another recipe. Nothing here is a finding of the paper, so there is no verdict.
 
     plain              no local layers, no latents carried over, clips alone
     self-conditioned   begins nine of ten samples with the latents of a call before
     local layers       patches of a group attend to each other before they are read
     twice the latents  128 instead of 64
     images as videos   half of the samples are one frame, of infinite frame rate
-    latents            keyframes in the latents of the shipped autoencoder (`world-snap-video`), as
-                       plain as the first otherwise
+    latents            keyframes in the latents of the shipped autoencoder: `world-snap-video`, with
+                       sizes and rates of its own, and no latents carried over
 
-    curve    [seconds, samples, held-out loss] as the training went; its last third has a falling
-             learning rate. Losses of pixels compare with each other, not with that of latents
+    curve    [seconds, samples, held-out loss] as the training went, evaluations among the seconds;
+             its last third has a falling learning rate. Losses of pixels compare with each other,
+             not with that of latents
     judged   shares of sampled validation clips in which the judge finds a factor right
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -31,6 +31,7 @@ from benchmarks.plot import Point, plot_lines
 from benchmarks.snap_video import SYSTEM, arms
 from vidgen.metrics.judge import load_judge
 from vidgen.systems.base import ModelFolder
+from vidgen.train.metrics import read_metrics
 from vidgen.train.recipe import Recipe, load_recipe
 from vidgen.world.scene import VALIDATION_SEEDS, sample_scene
 
@@ -39,7 +40,7 @@ PIXELS, LATENTS = "world-snap-video-pixels", "world-snap-video"
 PLAIN = {
     PIXELS: [
         "model.local_layers=0", "loss.self_conditioned=0", "data.images=0", "data.coarse=0",
-        "data.fps=[4]", "data.num_frames=8",
+        "data.fps=[4]",
     ],
     LATENTS: ["loss.self_conditioned=0"],
 }  # fmt: skip
@@ -68,7 +69,7 @@ class Settings:
 
 SMOKE = Settings(
     num=16, clips=4, evaluations={PIXELS: 2, LATENTS: 2}, steps=2,
-    more=("batch_size=2", "loss.steps=2", "log_every=1"),
+    more=("batch_size=2", "loss.steps=2"),
 )  # fmt: skip
 
 
@@ -114,20 +115,23 @@ def recipe(name: str, settings: Settings, folder: ModelFolder, cache: Path) -> R
     parts = [f"data.text={folder.path}"] + [f"data.vae={folder.path}"] * (source == LATENTS)
     return load_recipe(source, overrides=[
         f"data.cache={cache}", f"data.num={s.num}", *parts, *PLAIN[source], *own, *budget,
-        f"eval_every={s.evaluations[source]}", "sample_every=0", "checkpoint_every_s=30",
+        f"eval_every={s.evaluations[source]}", f"log_every={s.evaluations[source]}",
+        "sample_every=0", "checkpoint_every_s=30",
         "schedule.warmup_steps=20", "schedule.decay_fraction=0.33", "ema=0.98",
         "ema_half_life=null", "data.canonical=0.5", *s.more,
     ])  # fmt: skip
 
 
 def read_curve(path: Path) -> list[list[float]]:
-    """[seconds, samples, held-out loss] of each evaluation in metrics.jsonl."""
-    curve, seconds, samples = [], 0.0, 0
-    for line in path.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        seconds, samples = row.get("seconds", seconds), row.get("samples", samples)
-        if "eval.val_loss" in row:
-            curve.append([seconds, samples, row["eval.val_loss"]])
+    """[seconds, samples, held-out loss] of each evaluation in metrics.jsonl: seconds of the last
+    step that was logged, and those of the samples since at the pace that it had."""
+    curve, last = [], None
+    for row in read_metrics(path):
+        if "seconds" in row:
+            last = row
+        elif "eval.val_loss" in row and last is not None:
+            since = (row["samples"] - last["samples"]) / last["samples_per_s"]
+            curve.append([last["seconds"] + since, row["samples"], row["eval.val_loss"]])
     return curve
 
 
@@ -138,6 +142,6 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
         for row in report["figures"]["rows"]
     }
     plot_lines(
-        lines, path, title="log10 of held-out error of the velocity; that of latents has another scale",
+        lines, path, title="log10 of held-out error of the velocity; latents have another scale",
         x_label="minutes of one core",
     )  # fmt: skip

@@ -144,13 +144,14 @@ def test_arms_of_binding_differ_from_the_plain_one_in_what_they_are_called_for()
     ]  # fmt: skip
 
 
-def test_curves_are_read_with_the_time_of_the_last_step_before(tmp_path) -> None:
+def test_times_of_a_curve_go_on_from_the_last_step_that_was_logged(tmp_path) -> None:
     from benchmarks.snap_video.binding import read_curve
 
     rows = [
         {"step": 0, "samples": 0, "eval.val_loss": 2.0},
-        {"step": 20, "seconds": 3.0, "samples": 40, "loss": 1.0},
-        {"step": 25, "samples": 50, "eval.val_loss": 1.5},
+        {"step": 20, "seconds": 3.0, "samples": 40, "samples_per_s": 20.0, "loss": 1.0},
+        {"step": 20, "samples": 40, "eval.val_loss": 1.5},
+        {"step": 25, "samples": 50, "eval.val_loss": 1.25},
     ]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert read_curve(tmp_path / "metrics.jsonl") == [[0.0, 0, 2.0], [3.0, 50, 1.5]]
+    assert read_curve(tmp_path / "metrics.jsonl") == [[3.0, 40, 1.5], [3.5, 50, 1.25]]

@@ -115,14 +115,27 @@ def test_one_without_its_lender_does_not_hide_the_others(vidgen, home: Path) -> 
     assert "left out" in ran.err and "made for the text encoder" in ran.err
 
 
-def test_parts_that_are_shared_are_not_tried(vidgen, home: Path, tmp_path: Path) -> None:
-    """The candidate's interpolation is that of `world` beside the place."""
-    ran = vidgen("models", "promote", str(tmp_path / "run"), "--as", "other", "-n",
-                 "--models-dir", str(home))  # fmt: skip
+def tried(vidgen, run: Path, home: Path, name: str) -> str:
+    """What promoting it would do."""
+    ran = vidgen("models", "promote", str(run), "--as", name, "-n", "--models-dir", str(home))
     assert ran.code == 0, ran.err
-    assert "would be sampled" in ran.text and "interpolation" not in ran.text
-    alone = tmp_path / "alone"
-    alone.mkdir()
-    ran = vidgen("models", "promote", str(tmp_path / "run"), "--as", "other", "-n",
-                 "--models-dir", str(alone))  # fmt: skip
-    assert "interpolation: would be tried" in ran.text
+    assert "would be sampled" in ran.text
+    return ran.text
+
+
+def test_parts_that_are_shared_are_not_tried(vidgen, home: Path, tmp_path: Path) -> None:
+    """The candidate's interpolation is that of `world` beside the place; not where nothing is
+    beside it, where that of `world` differs, or where the place has one of its own."""
+    run, said = tmp_path / "run", "interpolation: would be tried"
+    assert said not in tried(vidgen, run, home, "other")
+    assert said not in tried(vidgen, run, home, "paper")  # which shares it
+    (tmp_path / "alone").mkdir()
+    assert said in tried(vidgen, run, tmp_path / "alone", "other")
+    shutil.copytree(home / "world" / "interpolation", home / "paper" / "interpolation")
+    config = home / "paper" / "interpolation" / "config.json"
+    own = json.loads(config.read_text())
+    own["sample"]["num_inference_steps"] += 1
+    config.write_text(json.dumps(own))
+    assert said in tried(vidgen, run, home, "paper")
+    shutil.copy(config, home / "world" / "interpolation" / "config.json")
+    assert said in tried(vidgen, run, home, "other")

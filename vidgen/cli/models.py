@@ -67,6 +67,9 @@ into the model that is there, whose autoencoder must be the same, if they come n
 rendered clips than what they replace, and than what does without them: neighbors blended, frames
 enlarged bicubically, the image decoder. PSNR decides.
 
+With --as NAME, what a whole model has of `world` beside the place is shared, not copied, and such
+parts are not tried again.
+
 `vidgen models card MODEL` writes a model card in Markdown: every figure in it comes from the files
 of the model, from the report of its clips and from the folders of the runs that trained it. The
 same files give the same card.""",

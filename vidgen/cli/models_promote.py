@@ -96,7 +96,8 @@ class Plan:
     """What a promotion would do.
 
     judge  of the whole model; None: parts alone are promoted
-    parts  of the candidate, that the place doesn't have, or has otherwise
+    parts  of the candidate, to be tried: neither the place has the same, nor, where the place has
+           none, the model that it would share it with
     kept   of the place: a whole model that takes it gets them
     lost   of the place: of another autoencoder than the model that takes it
     """
@@ -293,10 +294,14 @@ def _planned(candidate: ModelFolder, place: Path, num: int, judge: str | None) -
     there = ModelFolder(place) if ModelFolder(place).is_there else None
     alike = there is not None and same(candidate, there, "vae")
     own = tuple(part for part in PARTS if part in found)
-    # What a whole model has of the one beside the place is shared, and was tried there.
     lender = lends(place) if "transformer" in found else None
-    known = [f for f in (there, lender) if f is not None and same(candidate, f, "vae")]
-    parts = tuple(part for part in own if not any(same(candidate, f, part) for f in known))
+
+    def known(part: str) -> bool:
+        """Whether it is what the place has, or would share: no better than itself."""
+        has = there if there is not None and part in components(there) else lender
+        return has is not None and all(same(candidate, has, c) for c in ("vae", part))
+
+    parts = tuple(part for part in own if not known(part))
     if own and "transformer" not in found:
         if judge is not None:
             raise UsageError(

@@ -31,7 +31,7 @@ def begin(
         raise UsageError(
             f"recipe: data.start is {found.folder.path}, whose {found.component} has other sizes or"
             " predicts something else",
-            next=f"make `model` as in its {found.component}/config.json, and loss and data as in"
+            next=f"make `model` as in its {found.component}/config.json, and these settings as in"
             f" its `sample`: {', '.join(means)}",
         )
     network.load_state_dict(found.load().float().state_dict())

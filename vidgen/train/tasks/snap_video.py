@@ -152,7 +152,7 @@ class SnapVideoTask(InputScaled, TextToLatentsTask):
         super().__init__(*args, **kwargs)
         self.weigh_objects(self.weights.object_weight)
         c, made = self.config, self.geometry
-        channels, stride = (self.vae_folder.size("vae", key) for key in ("channels", "stride"))
+        channels, stride = self.vae_folder.latent_sizes
         rows, columns = made.height // stride, made.width // stride
         for key in ("in_channels", "out_channels"):
             if (own := getattr(c, key)) != channels:

@@ -169,8 +169,7 @@ class TextToLatentsTask(CaptionedTask):
         return scores
 
     def shape(self) -> tuple[int, ...]:
-        channels, stride = (self.vae_folder.size("vae", key) for key in ("channels", "stride"))
-        g = self.geometry
+        (channels, stride), g = self.vae_folder.latent_sizes, self.geometry
         return channels, g.num_frames, g.height // stride, g.width // stride
 
     def frames(self, modules: Modules, samples: Tensor) -> Tensor:

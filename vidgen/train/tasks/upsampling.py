@@ -48,7 +48,7 @@ from vidgen.train.tasks.pixels import clip_scores
 from vidgen.world.render import render
 from vidgen.world.scene import VALIDATION_SEEDS, sample_scene
 
-MEANS = ("prediction", "spread", "fps")
+MEANS = ("prediction", "spread")
 
 
 @dataclass(frozen=True)
