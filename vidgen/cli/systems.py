@@ -20,7 +20,7 @@ PAGE = Page(
 Lists the systems that vidgen is to hold, one a line: its name, its paper, the file it lives in ("-"
 where there is none yet), five marks, and the commands it plays a part in. A letter stands for a
 mark that is earned, a hyphen for one that isn't. With NAME, tells the same of one system, and which
-test or report stands behind each mark.
+test or report stands behind each mark, and all reports on claims of its paper with their verdicts.
 
 Nobody types a mark by hand: each is the name of a test or a report that is in the repository, and
 was written down when that test passed or that report was made.""",
@@ -51,6 +51,7 @@ _SYSTEM = obj(
         "built": SWITCH,
         "file": or_null(TEXT),
         "marks": obj({mark: or_null(TEXT) for mark in MARKS}),
+        "reports": array(obj({"file": TEXT, "verdict": TEXT})),
     }
 )
 SCHEMAS = {
@@ -106,6 +107,7 @@ def describe(entry: Entry) -> dict[str, Any]:
         "built": entry.built,
         "file": _file(entry),
         "marks": entry.marks(),
+        "reports": [{"file": f, "verdict": said} for f, said in entry.reports().items()],
     }
 
 
@@ -141,7 +143,10 @@ def as_detail(entry: Entry) -> str:
         ("file", _file(entry) or "not built yet"),
     ]
     lines = [entry.name, *_columns([("  " + key, value) for key, value in facts]), "", "marks:"]
-    return "\n".join([*lines, *_columns([("  " + m, what, proof) for m, what, proof in proofs])])
+    lines += _columns([("  " + m, what, proof) for m, what, proof in proofs])
+    if reports := entry.reports():
+        lines += ["", "reports:", *_columns([(f"  {f}", said) for f, said in reports.items()])]
+    return "\n".join(lines)
 
 
 def as_markdown(entries: Sequence[Entry]) -> str:

@@ -2,7 +2,7 @@
 
 Each system has one module, named for its paper. `MARKS` are the five things that make a system
 "work"; a mark counts only where `vidgen/systems/evidence/` names the test or the report that
-shows it: of a claim, one whose verdict is that it reproduced.
+shows it: of a claim, one whose verdict is that it reproduced. `reports` there are all of them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 EVIDENCE = Path(__file__).parent / "evidence"
 
@@ -46,9 +47,16 @@ class Entry:
 
     def marks(self) -> dict[str, str | None]:
         """Mark → the test or report behind it, or None where there is none yet."""
-        path = EVIDENCE / f"{self.name}.json"
-        found = json.loads(path.read_text()) if path.is_file() else {}
+        found = self._evidence()
         return {mark: found.get(mark) for mark in MARKS}
+
+    def reports(self) -> dict[str, str]:
+        """All reports on the paper's claims → their verdicts, whether they reproduced or not."""
+        return self._evidence().get("reports", {})
+
+    def _evidence(self) -> dict[str, Any]:
+        path = EVIDENCE / f"{self.name}.json"
+        return json.loads(path.read_text()) if path.is_file() else {}
 
 
 SYSTEMS: dict[str, Entry] = {
