@@ -137,6 +137,50 @@ def test_nothing_but_a_ground_that_is_not_there(run, no_weights):
     assert "no ground is `purple`, there are: grey, green, sand, blue" in ran.err
 
 
+@pytest.fixture
+def of_basic_world(tiny_model, tmp_path, monkeypatch):
+    """The tiny model, as if it had learned from the basic world alone."""
+    folder = tmp_path / "basic"
+    shutil.copytree(tiny_model, folder)
+    path = folder / "transformer" / "config.json"
+    config = json.loads(path.read_text())
+    config["sample"]["level"] = "basic"
+    path.write_text(json.dumps(config))
+    monkeypatch.setenv("VIDGEN_MODEL", str(folder))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        ("a red ring left of a blue cube", "`ring` or a second object"),
+        ("a red cone beside a blue cone", "`cone` or a second object"),
+        ("a ball, the camera tilts up", "`tilts up`"),
+    ],
+)
+def test_what_no_clip_had_that_the_model_learned_from(vidgen, of_basic_world, prompt, words):
+    ran = vidgen("encode-text", prompt, "-o", "out.vgs")
+    assert ran.code == 0
+    (warning,) = [line for line in warnings(ran) if "learned from" in line]
+    assert f"`{prompt}`: no clip that `tiny` learned from had {words}" in warning
+
+
+def test_all_of_the_basic_world_is_fine(vidgen, of_basic_world):
+    for factor, values in BASIC.items():
+        for value in values:
+            ran = vidgen("encode-text", f"a ball {value}" if factor == "motion" else value, "-n")
+            assert "learned from" not in ran.err, value
+
+
+def test_a_model_of_the_full_world_is_not_warned_of(run):
+    assert "learned from" not in run("encode-text", "a ring and a cone", "-n").err
+
+
+def test_a_prompt_without_a_known_word_lists_the_words_of_its_world(vidgen, of_basic_world):
+    ran = vidgen("encode-text", "a dog", "-o", "out.vgs")
+    assert ran.code == Exit.USAGE and ran.err.splitlines()[-1].endswith(known_words("basic"))
+    assert "ring" not in ran.err
+
+
 # --- Fine -----------------------------------------------------------------------------------------
 
 

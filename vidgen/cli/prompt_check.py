@@ -27,9 +27,11 @@ WHY = {  # which of two phrases counts
 
 def check_prompts(rows: Sequence[dict[str, Any]], folder: ModelFolder, notify: Notify) -> None:
     """Of a model of the world: `UsageError` for a prompt that has words and names nothing of the
-    world, a warning for each contradiction and for what no scene has. The empty prompt is fine:
-    nothing is asked of it. Models of other systems may know any word."""
-    if folder.system != "world":
+    world, a warning for each contradiction, for what no scene has, and for what no clip had that
+    the model learned from. The empty prompt is fine: nothing is asked of it. Released models may
+    know any word."""
+    level = folder.world_level
+    if level is None:
         return
     from vidgen.world.reading import read_prompt
 
@@ -39,7 +41,7 @@ def check_prompts(rows: Sequence[dict[str, Any]], folder: ModelFolder, notify: N
             raise UsageError(
                 f"the prompt `{shortened(text)}` names nothing that `{folder.name}` can show",
                 why=_why(reading),
-                next=f"name some of: {known_words()}",
+                next=f"name some of: {known_words(level)}",
             )
     from vidgen.world.scene import FACTORS_FULL
 
@@ -49,14 +51,20 @@ def check_prompts(rows: Sequence[dict[str, Any]], folder: ModelFolder, notify: N
                 notify.warn(f"`{shortened(text)}`: {_said(conflict)}")
         for beyond in reading.beyond:
             notify.warn(f"`{shortened(text)}`: {_lacking(beyond)}")
+        if level == "basic" and (never := _beyond_basic(reading)):
+            notify.warn(
+                f"`{shortened(text)}`: no clip that `{folder.name}` learned from had"
+                f" {' or '.join(never)}"
+            )
 
 
-def known_words() -> str:
-    """The canonical words of the captions that the shipped model was trained on, by factor: those
-    of the full world, too."""
-    from vidgen.world.vocabulary import FULL
+def known_words(level: str = "full") -> str:
+    """The canonical words of the captions that a model of this level of the world was trained on,
+    by factor."""
+    from vidgen.world.vocabulary import BASIC, FULL
 
-    return "; ".join(f"{factor} {', '.join(values)}" for factor, values in FULL.items())
+    known = BASIC if level == "basic" else FULL
+    return "; ".join(f"{factor} {', '.join(values)}" for factor, values in known.items())
 
 
 def shortened(text: str) -> str:
@@ -81,6 +89,18 @@ def _said(conflict: Conflict) -> str:
     of = f"{name} of object {number}" if number else f"one {name}"
     words = " and ".join(f"`{phrase}`" for phrase in conflict.words)
     return f"{words} for {of}: `{conflict.winner}` counts, {WHY[name]}"
+
+
+def _beyond_basic(reading: Reading) -> list[str]:
+    """What the prompt says that no scene of the basic world has."""
+    from vidgen.world.vocabulary import BASIC
+
+    never = [
+        f"`{value}`"
+        for key, value in reading.factors().items()
+        if value not in BASIC[key.partition("_")[0]]
+    ]
+    return list(dict.fromkeys(never)) + ["a second object"] * (len(reading.objects) > 1)
 
 
 def _lacking(beyond: Beyond) -> str:

@@ -183,14 +183,27 @@ def levels_from(levels: Levels, strength: float) -> Levels:
     alpha + sigma, which is t of rectified flow. UsageError if only the last, x0 itself, is such."""
     if not 0 < strength <= 1:
         raise UsageError(f"--strength {strength:g}: must be above 0, and 1 at most")
-    shares = [float(level.sigma / (level.alpha + level.sigma)) for level in levels[:-1]]
-    for i, share in enumerate(shares):
-        if share <= strength + 1e-6:
-            return levels[i:]
-    raise UsageError(
-        f"--strength {strength:g}: of {len(shares)} steps the last begins at {shares[-1]:.3g}",
-        next="more --steps, or a larger --strength",
-    )
+    if (first := _first(levels, strength)) is None:
+        raise UsageError(
+            f"--strength {strength:g}: {_begins_above(levels)}",
+            next="more --steps, or a larger --strength",
+        )
+    return levels[first:]
+
+
+def _first(levels: Levels, strength: float) -> int | None:
+    """The first step whose z has so little noise."""
+    return next((i for i, s in enumerate(_shares(levels)) if s <= strength + 1e-6), None)
+
+
+def _begins_above(levels: Levels) -> str:
+    shares = _shares(levels)
+    return f"of {len(shares)} steps the last begins at {shares[-1]:.3g}"
+
+
+def _shares(levels: Levels) -> list[float]:
+    """Of noise in the z that each step begins with."""
+    return [float(level.sigma / (level.alpha + level.sigma)) for level in levels[:-1]]
 
 
 @dataclass(repr=False)
@@ -202,11 +215,8 @@ class _Begun(Record):
 
 def unable(folder: ModelFolder, strength: float) -> str:
     """Why a model has no step that begins with so little noise, in words; empty: it has one."""
-    try:
-        method_of(folder, Choices(strength=strength))
-    except UsageError as error:
-        return error.what.partition(": ")[2]  # it begins with a flag, which nobody typed
-    return ""
+    levels = method_of(folder, Choices()).levels
+    return _begins_above(levels) if _first(levels, strength) is None else ""
 
 
 def begin_as(text: Record, clip: Record, folder: ModelFolder) -> Record:

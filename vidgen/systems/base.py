@@ -331,6 +331,16 @@ class ModelFolder:
             return self.released.geometry(self)
         return self.sample("transformer", Geometry)
 
+    @property
+    def world_level(self) -> str | None:
+        """The level of the world whose captions the model learned from, as its config says. "full"
+        where a `world` says none; None where another does: it may know any word."""
+        sample = self.config("transformer").get("sample") if self.has("transformer") else None
+        level = sample.get("level") if isinstance(sample, dict) else None
+        if level in ("basic", "full"):
+            return level
+        return "full" if self.system == "world" else None
+
     def sample(self, component: str, kind: type[S]) -> S:
         """What the component's config says of sampling with it, under `sample`."""
         where = f"{self.place(component)}/config.json: "

@@ -166,6 +166,10 @@ class CaptionedTask(Task):
         """Samples `b c t h w` as frames, uint8 `b 3 t H W`."""
         raise NotImplementedError
 
+    def level(self) -> str:
+        """Of the world, as far as the clips show it: "full" if some do."""
+        return "full" if "full" in self.sheet_levels(2) else self.data.level
+
     def sheet_levels(self, count: int) -> list[str]:
         """Of the world, of so many scenes that are sampled to be looked at."""
         return [self.data.level] * count

@@ -187,7 +187,7 @@ class TextToLatentsTask(CaptionedTask):
         what else there is beside the autoencoder, for its latents."""
         kind = type(modules["transformer"]).__name__
         config = {"_class_name": kind, **self.config.to_dict()}
-        config["sample"] = asdict(self.geometry)
+        config["sample"] = asdict(self.geometry) | {"level": self.level()}
         self.write_component(folder / "transformer", config, modules["transformer"])
         save.copy_component(self.vae_folder.place("vae"), folder / "vae")
         for part in ("text_encoder", "tokenizer"):

@@ -222,7 +222,9 @@ class TextToPixelsTask(CaptionedTask):
         for byte. It has no autoencoder."""
         kind = type(modules["transformer"]).__name__
         sizes = [1.0, COARSE] if self.data.coarse else [1.0]
-        sample = asdict(self.geometry) | {"rates": list(self.data.fps), "sizes": sizes}
+        sample = asdict(self.geometry) | {
+            "level": self.level(), "rates": list(self.data.fps), "sizes": sizes,
+        }  # fmt: skip
         config = {"_class_name": kind, **self.config.to_dict(), "sample": sample}
         self.write_component(folder / "transformer", config, modules["transformer"])
         for part in ("text_encoder", "tokenizer"):
