@@ -20,6 +20,10 @@ from vidgen.train.recipe import Recipe, load_recipe, shipped_recipes
 NAMES = [name for name in shipped_recipes() if name not in ("tiny", "world-decoder")]
 
 
+# Of the world, as far as each has seen it: some of the clips of keyframes are of the full one.
+LEVELS = {"world-keyframes": "full", "world-snap-video": "basic"}
+
+
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory) -> Path:
     """A tiny model, for the recipes that build on trained parts."""
@@ -80,6 +84,9 @@ def test_runs_resumes_to_the_bit_and_learns(name, parts, base, tmp_path) -> None
     last = [load_file(checkpoints(run)[-1] / "tensors.safetensors") for run in (whole, parted)]
     assert last[0].keys() == last[1].keys()
     assert all(torch.equal(last[0][k], last[1][k]) for k in last[0])
+    if name in LEVELS:
+        config = json.loads((whole / "model" / "transformer" / "config.json").read_text())
+        assert config["sample"]["level"] == LEVELS[name]
 
 
 @pytest.mark.slow

@@ -166,6 +166,7 @@ def test_averages_by_half_life_and_a_cosine() -> None:
 def test_exported_folders_hold_no_autoencoder(task, tmp_path) -> None:
     made = task("loss.threshold=0.9", "loss.low_guidance_scale=1")
     made.export(made.build(), Path(tmp_path / "model"))
+    assert ModelFolder(tmp_path / "model").world_level == made.data.level == "basic"
     sampler = ModelFolder(tmp_path / "model").sampler
     assert sampler == made.sampler and sampler.low_guidance_scale == 1
     settings = json.loads((tmp_path / "model" / SCHEDULER).read_text())
