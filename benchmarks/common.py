@@ -103,8 +103,10 @@ def interleaved(a: Callable[[], object], b: Callable[[], object], repeat: int = 
 def shell(command: str, cwd: Path) -> None:
     """Run a shell line with `vidgen` on the PATH; a failure ends the benchmark."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    env = {**os.environ, "PATH": path}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed program is compiled once
     subprocess.run(
-        command, shell=True, cwd=cwd, check=True, env={**os.environ, "PATH": path},
+        command, shell=True, cwd=cwd, check=True, env=env,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
 
