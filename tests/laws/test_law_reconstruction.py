@@ -125,3 +125,29 @@ def test_samples_have_the_conditional_spread():
     made = step.z[:, 0, 1, 0, 0]
     assert float(made.mean()) == pytest.approx(-1.5 * RHO, abs=0.04)
     assert float(made.var()) == pytest.approx(1 - RHO**2, rel=0.08)
+
+
+@pytest.mark.parametrize("weight", [1.0, 30.0, 1e6])
+def test_a_step_moves_no_further_than_what_is_known_is_off(weight):
+    """However steep the network: with weights far beyond the right one, and to the same side."""
+    z, known, at = draws(8), draws(9), level(1.0, 2.0)
+
+    def moved(weight):
+        found = reconstruction(best, known, MASK, weight)(z, at, None)
+        return (found - best(z, at, None))[:, :, 1].flatten(1)
+
+    off = (known - best(z, at, None))[:, :, 0].flatten(1)
+    sizes = moved(weight).square().mean(1).sqrt()
+    assert (sizes <= off.square().mean(1).sqrt() * (1 + 1e-9)).all()
+    if weight > 1:
+        torch.testing.assert_close(sizes, off.square().mean(1).sqrt())
+    torch.testing.assert_close(
+        torch.nn.functional.normalize(moved(weight)), torch.nn.functional.normalize(moved(0.01))
+    )
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_all_known_or_nothing(known):
+    z, values, at = draws(10), draws(11), level(1.0, 1.0)
+    found = reconstruction(best, values, torch.tensor(known).view(1, 1, 1, 1, 1), 5.0)(z, at, None)
+    torch.testing.assert_close(found, values if known else best(z, at, None))

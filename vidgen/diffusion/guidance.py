@@ -244,6 +244,11 @@ def reconstruction(
     x0 of the known part is what is known; of the rest, it takes a step that makes the network's
     own estimate of the known part agree: x0 - (weight alpha / 2) grad_z |known - x0|^2.
 
+    That step is bounded, which is ours: on average over numbers, what isn't known moves no further
+    than what is known is off. A conditional mean of frames alike moves by a correlation's share of
+    that, so that nothing is lost; but where a network's gradient is larger than its estimate is
+    uncertain, unbounded steps lead out of all data, and there further still.
+
     It needs a backward pass through the network at each call. What clips estimates belongs around
     it (`dynamic_threshold`): through a number that is clipped no gradient goes, and what is taken
     here may lead beyond the limit itself.
@@ -253,13 +258,24 @@ def reconstruction(
         with torch.enable_grad():
             z = z.detach().requires_grad_()
             x0 = denoise(z, level, cond)
-            error = torch.where(mask, known - x0, 0).square().sum()
-            (gradient,) = torch.autograd.grad(error, z)
+            error = torch.where(mask, known - x0, 0)
+            (gradient,) = torch.autograd.grad(error.square().sum(), z)
         factor = weight(level) if callable(weight) else weight
-        x0 = x0.detach() - expand(factor / 2 * level.alpha, z) * gradient
-        return torch.where(mask, known, x0)
+        step = torch.where(mask, 0, expand(factor / 2 * level.alpha, z) * gradient)
+        step = step * _at_most(error.detach(), step, mask)
+        return torch.where(mask, known, x0.detach() - step)
 
     return guided
+
+
+def _at_most(error: Tensor, step: Tensor, mask: Tensor) -> Tensor:
+    """1, or the smaller factor by which a sample's step `b …`, where the mask is false, is as large
+    as its error where it is true: root mean squares, of 0 elsewhere."""
+    axes, known = tuple(range(1, step.ndim)), mask.expand_as(step[:1])
+    count = known.sum()
+    off = error.square().sum(axes, keepdim=True) / count
+    moved = step.square().sum(axes, keepdim=True) / (known.numel() - count)
+    return (off / moved).sqrt().nan_to_num(nan=1.0, posinf=1.0).clamp(max=1)
 
 
 def certain(scale: float, most: float = 1000.0) -> Callable[[Level], Tensor]:
