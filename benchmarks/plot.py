@@ -13,7 +13,10 @@ from vidgen.train.plot import linear_ticks
 
 WIDTH, HEIGHT = 720, 420
 LEFT, RIGHT, TOP, BOTTOM = 56, 130, 28, 44  # margins, pixels
-COLORS = ("#1f5fa8", "#c8552b", "#3c8d40", "#8a4fa3", "#a3842b", "#2b9a9a", "#777777")
+COLORS = (
+    "#1f5fa8", "#c8552b", "#3c8d40", "#8a4fa3", "#a3842b", "#2b9a9a", "#777777", "#d6336c",
+    "#94b31a",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,21 @@
-"""How fast `vidgen.nn.fit` is beside the same graph in plain tensor operations: a forward and a
-backward pass with one thread, in turn, in float32 and, as recipes train, in bfloat16."""
+"""How fast `vidgen.nn.fit` is beside the same graph in plain tensor operations, and beside those
+with torch's layer norm, GELU and linear layer in their places, which leaves the three products of
+an attention and its softmax: a forward and a backward pass with one thread, in turn, in float32
+and, as recipes train, in bfloat16."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
+from unittest import mock
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.common import Row, interleaved
+from benchmarks.snap_video import plain as reference
 from benchmarks.snap_video.plain import plain
 from vidgen.nn.fit import FIT
 from vidgen.systems.snap_video import PRESETS
@@ -65,22 +70,38 @@ def rows() -> list[Row]:
         for device in ("cpu", *(["cuda"] if torch.cuda.is_available() else [])):
             for name, b in SIZES.items():
                 for dtype in (torch.float32, torch.bfloat16):
-                    found.append(_row(name, b, device, dtype))
+                    found += _rows(name, b, device, dtype)
     finally:
         torch.set_num_threads(threads)
     return found
 
 
-def _row(name: str, b: int, device: str, dtype: torch.dtype) -> Row:
+def _rows(name: str, b: int, device: str, dtype: torch.dtype) -> list[Row]:
     torch.manual_seed(0)
     network = FIT(PRESETS[name]).to(device)
     given = told(network, b, device)
-    fast, slow = interleaved(
-        passes(network, network, given, dtype),
-        passes(partial(plain, network), network, given, dtype),
-        repeat=7,
-    )
-    own, other = (f"{1000 * x / b:.1f} ms a clip" for x in (fast, slow))
-    kind = str(dtype).removeprefix("torch.")
-    what = f"{device}: FIT {name}, {kind}, forward and backward"
-    return Row(what, own, other, slow / fast, "against plain tensor operations")
+    ours = passes(network, network, given, dtype)
+    theirs = passes(partial(plain, network), network, given, dtype)
+
+    def with_torchs_own() -> None:
+        with mock.patch.multiple(reference, norm=_norm, gelu=F.gelu, linear=_linear):
+            theirs()
+
+    kind, found = str(dtype).removeprefix("torch."), []
+    for other, said in (
+        (theirs, "plain tensor operations"),
+        (with_torchs_own, "those with torch's layer norm, GELU and linear layer"),
+    ):
+        fast, slow = interleaved(ours, other, repeat=7)
+        times = [f"{1000 * x / b:.1f} ms a clip" for x in (fast, slow)]
+        what = f"{device}: FIT {name}, {kind}, forward and backward"
+        found.append(Row(what, *times, slow / fast, f"against {said}"))
+    return found
+
+
+def _norm(x: Tensor, gain: Tensor) -> Tensor:
+    return F.layer_norm(x, gain.shape, gain, eps=reference.EPS)
+
+
+def _linear(x: Tensor, part: Any) -> Tensor:
+    return F.linear(x, part.weight, part.bias)

@@ -77,9 +77,13 @@ def feed(x: Tensor, part: FeedForward) -> Tensor:
 
 
 def update(x: Tensor, part: FeedForward) -> Tensor:
-    """W2 gelu(W1 norm(x)), gelu(y) = y (1 + erf(y / √2)) / 2."""
-    y = linear(norm(x, part.norm.weight), part.up)
-    return linear(y * (1 + torch.erf(y / math.sqrt(2))) / 2, part.down)
+    """W2 gelu(W1 norm(x))."""
+    return linear(gelu(linear(norm(x, part.norm.weight), part.up)), part.down)
+
+
+def gelu(y: Tensor) -> Tensor:
+    """y (1 + erf(y / √2)) / 2."""
+    return y * (1 + torch.erf(y / math.sqrt(2))) / 2
 
 
 def norm(x: Tensor, gain: Tensor) -> Tensor:

@@ -8,12 +8,19 @@ and 1, one training each. Two looks at each:
     unexplained  without sampling: held-out clips are noised to sigma, each arm in its own scaling,
                  and the network's estimate is averaged over time. What share of the variance of the
                  true mean it leaves unexplained, over the same of a network of single frames at
-                 that sigma. 1 is a level that hides as much of video as of images
+                 that sigma, trained at sigma_data 0.5. 1 is a level that hides as much of video
+                 as of images
     distance     Fréchet distance of sampled clips to rendered ones, features `world`, guidance off,
                  the same number of steps for all; an interval is over other clips, not trainings
     all, …       shares of sampled clips that the judge finds right
 
-The control is trained on clips whose frames are of another scene each, with 1 and 4.
+The control is trained on clips whose frames are of another scene each, with 1 and 4: what sigma_in
+brings clips must be more than what it brings those.
+
+Two things differ from the paper. Its rule, k sqrt(T) with k the sides over 64, is 1 to 1.5 for
+these 16 frames of 16 x 24, and 4 for its own 64: 4 is kept because it is what was published, and
+2 is among the arms. And ln(sigma) is drawn around -0.5 where EDM has -1.2, which doubles the levels
+of all arms alike: a part of what sigma_in is to correct.
 """
 
 from __future__ import annotations
@@ -177,11 +184,14 @@ def checks(
         plain, scaled = (by[k]["distances"] for k in (1.0, 4.0))
         what = f"{said}: Fréchet distance, sigma_in 4 − 1"
         found.append(difference(what, scaled, plain, side="below"))
-    plain, scaled = (
-        next(row["distances"] for row in control if row["sigma_in"] == k) for k in (1.0, 4.0)
-    )
-    what = "unrelated frames, which have nothing to gain: Fréchet distance, sigma_in 4 − 1"
-    return [*found, difference(what, scaled, plain, side="above")]
+    what = "Fréchet distance, sigma_in 4 − 1: of unrelated frames − of clips, at sigma_data 0.5"
+    return [*found, difference(what, _gain(control), _gain(rows), side="above")]
+
+
+def _gain(rows: list[dict[str, Any]]) -> list[float]:
+    """Of each group of clips, the distance at sigma_in 4 less that at 1; sigma_data is 0.5."""
+    by = {row["sigma_in"]: row["distances"] for row in rows if row["sigma_data"] == 0.5}
+    return [scaled - plain for scaled, plain in zip(by[4.0], by[1.0], strict=True)]
 
 
 def _apart(row: dict[str, Any], single: dict[str, Any]) -> list[float]:
@@ -200,7 +210,7 @@ def plot(report: dict[str, Any], path: Path, probe: Path) -> None:
             spread = (low, high) if figure.n > 1 else (figure.mean, figure.mean)
             line = f"{name}data {row['sigma_data']:g}"
             lines.setdefault(line, []).append(Point(row["sigma_in"], figure.mean, *spread))
-    plot_lines(lines, path, title="Fréchet distance, features world", x_label="sigma_in")
+    plot_lines(lines, path, title="Frechet distance, features world", x_label="sigma_in")
     sigmas = report["settings"]["sigmas"]
     plot_lines(
         {
@@ -208,5 +218,5 @@ def plot(report: dict[str, Any], path: Path, probe: Path) -> None:
             for arm, ys in figures["shares"].items()
         },
         probe, title="unexplained of the mean frame, over that of single frames",
-        x_label="log2 of sigma", y_range=(0.0, 1.2),
+        x_label="log2 of sigma", y_range=(0.0, 1.4),
     )  # fmt: skip

@@ -64,6 +64,12 @@ def test_karras_refuses_ends_that_are_none(ends):
             schedule(4, sigma_min=ends[0], sigma_max=ends[1])
 
 
+@pytest.mark.parametrize("sigma_in", [0.0, -1.0, float("inf"), float("nan")])
+def test_snap_refuses_a_scale_that_is_none(sigma_in):
+    with pytest.raises(UsageError, match="must be above 0, and finite"):
+        schedules.snap(4, sigma_in=sigma_in)
+
+
 def test_karras_formula_and_ends():
     sigma = column(schedules.karras(18), "sigma")
     assert float(sigma[0]) == 80 and float(sigma[17]) == pytest.approx(0.002)

@@ -104,7 +104,7 @@ def test_ends_hold_or_say_why_not(prediction):
                 prediction.inputs(z, at)
         elif isinstance(prediction, Snap):
             if at.sigma == 0:
-                with pytest.raises(SingularLevel, match="with sigma = 0"):
+                with pytest.raises(SingularLevel, match="whose sigma isn't above 0"):
                     prediction.inputs(z, at)
         else:
             scaled, t = prediction.inputs(z, at)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from vidgen.diffusion.level import Level, noised
 from vidgen.diffusion.losses import lognormal_edm, training_loss
-from vidgen.diffusion.prediction import Edm, Snap
+from vidgen.diffusion.prediction import Edm, SingularLevel, Snap, denoiser
 from vidgen.diffusion.schedules import karras, snap
 from vidgen.diffusion.solvers import dpmpp_2m, euler, heun
 
@@ -70,6 +70,12 @@ def test_without_scaling_it_is_edm_with_the_sign_turned(s, sd):
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.parametrize("sigma", [0.0, -1.0, float("inf"), float("nan")])
+def test_no_network_is_told_a_sigma_that_is_none(sigma):
+    with pytest.raises(SingularLevel, match="isn't above 0 and finite"):
+        Snap(0.5).inputs(torch.ones(1, 3).double(), level(0.25, sigma))
+
+
 def nonlinear(x, sigma, _):
     """Some denoiser of x0 + sigma eps, far from perfect."""
     return torch.tanh(x / (1 + sigma**2).sqrt()) + 0.1 * torch.sin(3 * x)
@@ -92,6 +98,28 @@ def test_sampling_in_both_coordinates_gives_the_same_video(solver, si):
     *_, there = solver(plain, noise.float() * large[0].sigma, large, None)
     assert here.level.alpha == 1 and here.level.sigma == 0
     torch.testing.assert_close(here.z, there.z, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("solver", [euler, heun])
+def test_what_a_network_of_snap_samples_edm_samples_in_its_coordinates(solver):
+    """In `Snap`'s own coefficients, and by EDM's solver at alpha 1, told what it estimates."""
+    si, (noise, _) = 4.0, pair(2, 40)
+
+    def network(z, t, cond):
+        return torch.tanh(2 * z) + 0.1 * t[:, None]
+
+    own = denoiser(network, Snap(0.5))
+
+    def plain(y, at, cond):
+        return own(
+            y / si, Level(at.sigma / si, torch.full_like(at.alpha, 1 / si), at.sigma / si), cond
+        )
+
+    small, large = snap(12, sigma_in=si), karras(12, 0.002 * si, 80.0 * si)
+    *_, here = solver(own, noise.float() * small[0].sigma, small, None)
+    *_, there = solver(plain, noise.float() * large[0].sigma, large, None)
+    torch.testing.assert_close(here.z, there.z, rtol=2e-5, atol=2e-5)
+    assert here.z.std() > 0.1
 
 
 @pytest.mark.parametrize("si", [1.0, 4.0])

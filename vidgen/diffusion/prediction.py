@@ -194,8 +194,8 @@ class Snap:
         c_noise = level.sigma.log() / 4
         if not c_noise.isfinite().all():
             raise SingularLevel(
-                "a `snap` network cannot be told a level with sigma = 0",
-                why="its time is ln(sigma) / 4, which is infinite there",
+                "a `snap` network cannot be told a level whose sigma isn't above 0 and finite",
+                why="its time is ln(sigma) / 4, which is no number there",
                 next="use a schedule that ends with a step to sigma = 0, such as snap",
             )
         return expand(c_in, z) * z, c_noise

@@ -93,8 +93,8 @@ def snap(
     sigma_in = k sqrt(T), for T frames whose sides are k times the 64 pixels that EDM was made for.
     The last level has alpha = 1: the step that arrives there gives the sample its size back.
     """
-    if not sigma_in > 0:
-        raise UsageError(f"sigma_in is {sigma_in}, and must be above 0")
+    if not 0 < sigma_in < math.inf:
+        raise UsageError(f"sigma_in is {sigma_in}, and must be above 0, and finite")
     levels = karras(n, sigma_min, sigma_max, rho)
     small = torch.tensor(1 / sigma_in)
     return [Level(t, small, sigma) for t, _, sigma in levels[:-1]] + [levels[-1]]

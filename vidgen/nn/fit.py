@@ -30,7 +30,7 @@ from vidgen.nn.attention import Probe, attend_wide
 INIT_SCALE = 3**-0.5  # of torch's own initialisation of linear layers, biases too
 LATENT_STD = 0.02
 FREQUENCIES = 8  # learned, of the noise level's features
-TOKEN_HIDDEN = 1024  # width of the MLPs that make scalars tokens; ours, by the parameter count
+TOKEN_HIDDEN = 1024  # width of the MLPs that make scalars tokens; ours, to fit table 8's counts
 
 
 @dataclass(frozen=True, kw_only=True)

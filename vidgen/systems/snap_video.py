@@ -32,8 +32,9 @@ are settings of a model that makes pixels (`PixelSampler`), off unless it says s
 that a clip once had is published as an input and, at test time, as a way to ask for coarser clips
 (C.6): `sample-keyframes --original-size`; all other stages tell the full size.
 
-Parameters, counted: `500m` 495.0 M and `3.9b` 3,910.9 M, where table 8's sizes alone give 494.8 and
-3,910.6 with the networks of the three scalar tokens at a width that nobody published;
+Parameters, counted: `500m` 495.0 M and `3.9b` 3,910.9 M, where table 8's sizes give 494.8 and
+3,910.6. The networks of the three scalar tokens are among them, and their width was chosen to fit:
+four times the patches', as in code that was published of GenAu, makes 499.8 and 3,920.5;
 `3.9b-upsampler` 4.06 B, of which 0.15 B are its 147,456 positions. `unet-85m` 83.5 M and
 `unet-284m` 272.5 M: how it reads text and rates, and where it looks at time, is not published.
 """
