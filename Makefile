@@ -11,6 +11,7 @@ RUNS := autoencoder-1 autoencoder text text-2 keyframes-1 keyframes-2 keyframes-
         keyframes-5 keyframes-6 keyframes-7 keyframes-8 keyframes-9 keyframes-10 keyframes-11 \
         keyframes-12 keyframes-13 keyframes-14 keyframes interpolation-1 interpolation \
         upsampler-1 upsampler video-decoder
+SNAP := snap-video-1 snap-video-2 snap-video
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check man golden bench claims evaluate card samples clean
@@ -58,8 +59,7 @@ card: $(READY)  ## the model cards, from docs/evaluate-*.json and docs/runs
 	    $(ALSO:%=--also docs/evaluate-%.json) $(RUNS:%=--run docs/runs/world-%) \
 	    --failures docs/failures.png --force -o vidgen/models/world/README.md
 	$(BIN)/vidgen models card snap-video --report docs/evaluate-snap-video.json \
-	    --run docs/runs/world-snap-video-1 --run docs/runs/world-snap-video --force \
-	    -o vidgen/models/snap-video/README.md
+	    $(SNAP:%=--run docs/runs/world-%) --force -o vidgen/models/snap-video/README.md
 
 samples: $(READY)  ## docs/samples.png: sixteen prompts, phrased in sixteen ways, seed 1, none left out; docs/gallery.png: more frames of eight
 	rm -rf runs/samples && mkdir -p runs/samples

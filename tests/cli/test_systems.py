@@ -58,6 +58,8 @@ def test_reports_are_all_there_are_with_the_verdicts_that_they_have(vidgen) -> N
             for path in results.glob(f"{name}-*.json")
         }
         assert entry.reports() == found, name
+        plots = results.glob(f"{name}-*.png")
+        assert entry.plots() == sorted(str(path.relative_to(ROOT)) for path in plots), name
     assert "snap-video-scaling.json  not reproduced" in vidgen("systems", "snap-video").text
 
 

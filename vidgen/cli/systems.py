@@ -20,7 +20,8 @@ PAGE = Page(
 Lists the systems that vidgen is to hold, one a line: its name, its paper, the file it lives in ("-"
 where there is none yet), five marks, and the commands it plays a part in. A letter stands for a
 mark that is earned, a hyphen for one that isn't. With NAME, tells the same of one system, and which
-test or report stands behind each mark, and all reports on claims of its paper with their verdicts.
+test or report stands behind each mark, and all reports on claims of its paper with their verdicts
+and plots.
 
 Nobody types a mark by hand: each is the name of a test or a report that is in the repository, and
 was written down when that test passed or that report was made.""",
@@ -52,6 +53,7 @@ _SYSTEM = obj(
         "file": or_null(TEXT),
         "marks": obj({mark: or_null(TEXT) for mark in MARKS}),
         "reports": array(obj({"file": TEXT, "verdict": TEXT})),
+        "plots": array(TEXT),
     }
 )
 SCHEMAS = {
@@ -108,6 +110,7 @@ def describe(entry: Entry) -> dict[str, Any]:
         "file": _file(entry),
         "marks": entry.marks(),
         "reports": [{"file": f, "verdict": said} for f, said in entry.reports().items()],
+        "plots": entry.plots(),
     }
 
 
@@ -146,6 +149,8 @@ def as_detail(entry: Entry) -> str:
     lines += _columns([("  " + m, what, proof) for m, what, proof in proofs])
     if reports := entry.reports():
         lines += ["", "reports:", *_columns([(f"  {f}", said) for f, said in reports.items()])]
+    if plots := entry.plots():
+        lines += ["", "plots:", *(f"  {plot}" for plot in plots)]
     return "\n".join(lines)
 
 

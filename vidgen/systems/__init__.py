@@ -54,6 +54,10 @@ class Entry:
         """All reports on the paper's claims → their verdicts, whether they reproduced or not."""
         return self._evidence().get("reports", {})
 
+    def plots(self) -> list[str]:
+        """The plots of these reports."""
+        return self._evidence().get("plots", [])
+
     def _evidence(self) -> dict[str, Any]:
         path = EVIDENCE / f"{self.name}.json"
         return json.loads(path.read_text()) if path.is_file() else {}
