@@ -1,10 +1,12 @@
 """How fast `vidgen.nn.fit` is beside the same graph in plain tensor operations, and beside those
 with torch's layer norm, GELU and linear layer in their places, which leaves the three products of
-an attention and its softmax: a forward and a backward pass with one thread, in turn, in float32
-and, as recipes train, in bfloat16."""
+an attention and its softmax; and how fast its compiled blocks are (`vidgen train --compile`). A
+forward and a backward pass with one thread, in turn, in float32 and, as recipes train, in bfloat16.
+What is compiled is compared with what isn't, first."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -88,15 +90,33 @@ def _rows(name: str, b: int, device: str, dtype: torch.dtype) -> list[Row]:
             theirs()
 
     kind, found = str(dtype).removeprefix("torch."), []
-    for other, said in (
-        (theirs, "plain tensor operations"),
-        (with_torchs_own, "those with torch's layer norm, GELU and linear layer"),
+    for one, other, said in (
+        (ours, theirs, "against plain tensor operations"),
+        (ours, with_torchs_own, "… with torch's layer norm, GELU and linear layer"),
+        (compiled(network, given, dtype), theirs, "compiled, against plain tensor operations"),
     ):
-        fast, slow = interleaved(ours, other, repeat=7)
+        fast, slow = interleaved(one, other, repeat=7)
         times = [f"{1000 * x / b:.1f} ms a clip" for x in (fast, slow)]
         what = f"{device}: FIT {name}, {kind}, forward and backward"
-        found.append(Row(what, *times, slow / fast, f"against {said}"))
+        found.append(Row(what, *times, slow / fast, said))
     return found
+
+
+def compiled(network: FIT, given: Mapping[str, Any], dtype: torch.dtype) -> Callable[[], None]:
+    """Passes of the network with compiled blocks. AssertionError if it gives anything else."""
+    other = copy.deepcopy(network)
+    for block in other.blocks:
+        setattr(block, "forward", torch.compile(block.forward))  # noqa: B010
+    once = passes(other, other, given, dtype)
+    once()
+    passes(network, network, given, dtype)()
+    loose = {} if dtype == torch.float32 else {"rtol": 0.05, "atol": 0.02}
+    for (name, p), q in zip(network.named_parameters(), other.parameters(), strict=True):
+        if p.grad is not None:
+            assert q.grad is not None, name
+            scale = p.grad.abs().max().clamp(min=1e-12)
+            torch.testing.assert_close(q.grad / scale, p.grad / scale, **loose, msg=name)
+    return once
 
 
 def _norm(x: Tensor, gain: Tensor) -> Tensor:
